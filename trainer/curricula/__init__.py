@@ -1,0 +1,1 @@
+"""In which order prompts and rows are visited."""

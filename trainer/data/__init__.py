@@ -1,0 +1,1 @@
+"""Built-in sources of rows, and transforms of rows."""

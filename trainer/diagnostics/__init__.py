@@ -1,0 +1,1 @@
+"""Extra series that explain a run."""

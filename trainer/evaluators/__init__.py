@@ -1,0 +1,1 @@
+"""Measurements beside the reward, taken at evaluation."""

@@ -1,0 +1,1 @@
+"""Help given to the policy while it samples."""

@@ -1,0 +1,1 @@
+"""Losses: what the gradient is taken of."""
