@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from trainer.engine.batches import Demonstrations, Loss, Pairs, Rollouts
+    from trainer.engine.batches import Loss
 
 BASIC: dict[str, Any] = {"basic": True}
 """`Field(json_schema_extra=BASIC)`: the form shows this knob unfolded."""
@@ -27,6 +27,18 @@ Row = dict[str, Any]
 """One row of data: `prompt` (text or chat messages) and `answer`, `completion`, or `chosen` and `rejected`."""
 
 LearnsFrom = Literal["rollouts", "pairs", "demonstrations"]
+
+
+@dataclass
+class Loss:
+    """A summed loss with what it measured on the way."""
+
+    value: torch.Tensor
+    """Scalar; the gradient of the optimizer batch is the sum over its micro-batches."""
+    means: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Metric -> (sum, n): added up over micro-batches, divided once."""
+    maxima: dict[str, float] = field(default_factory=dict)
+    minima: dict[str, float] = field(default_factory=dict)
 
 
 class Method(BaseModel):

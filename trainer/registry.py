@@ -27,6 +27,7 @@ from trainer.methods import (
     Diagnostic,
     Evaluator,
     Guidance,
+    Loss,
     Method,
     Objective,
     Optimizer,
@@ -50,6 +51,7 @@ __all__ = [
     "Diagnostic",
     "Evaluator",
     "Guidance",
+    "Loss",
     "Method",
     "Objective",
     "Optimizer",
@@ -96,7 +98,9 @@ def family(name: str) -> dict[str, type[Method]]:
             continue
         tag = tag_of(method)
         if tag in found:
-            raise ImportError(f"{path}: the {name} family already has a method '{tag}'; rename yours")
+            raise ImportError(
+                f"{path}: the {name} family already has a method '{tag}'; rename yours"
+            )
         found[tag] = method
     return found
 
@@ -194,7 +198,9 @@ def _only_method(
         and "type" in value.model_fields
     ]
     if len(defined) != 1:
-        raise ImportError(f"{path}: holds {len(defined)} methods with a `type`; a file holds exactly one")
+        raise ImportError(
+            f"{path}: holds {len(defined)} methods with a `type`; a file holds exactly one"
+        )
     method = defined[0]
     if not issubclass(method, bases):
         if path.parent == user_folder():

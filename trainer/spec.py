@@ -1,0 +1,412 @@
+"""RunSpec: the form, the REST body, the recipe file, the command line's input and the node's order.
+
+Families are unions over the registry, so a method's file is all it takes to extend the spec.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainer import registry
+from trainer.methods import BASIC
+
+if TYPE_CHECKING:
+    from trainer.methods import (
+        Adapter as AnyAdapter,
+    )
+    from trainer.methods import (
+        Advantage as AnyAdvantage,
+    )
+    from trainer.methods import (
+        Curriculum as AnyCurriculum,
+    )
+    from trainer.methods import (
+        Guidance as AnyGuidance,
+    )
+    from trainer.methods import (
+        Objective as AnyObjective,
+    )
+    from trainer.methods import (
+        Optimizer as AnyOptimizer,
+    )
+    from trainer.methods import (
+        Reward as AnyReward,
+    )
+    from trainer.methods import (
+        Schedule as AnySchedule,
+    )
+    from trainer.methods import (
+        Transform as AnyTransform,
+    )
+else:
+    AnyObjective = registry.union("objectives")
+    AnyAdvantage = registry.union("advantages")
+    AnyReward = registry.union("rewards")
+    AnyCurriculum = registry.union("curricula")
+    AnyGuidance = registry.union("guidance")
+    AnyOptimizer = registry.union("optimizers")
+    AnyAdapter = registry.union("adapters")
+    AnySchedule = registry.union("schedules")
+    AnyTransform = registry.union("data", registry.Transform)
+
+RUN_PREFIX, CHECKPOINT_PREFIX = "run:", "checkpoint:"
+
+
+class Section(BaseModel):
+    """A part of the spec: frozen, unknown keys refused, help text under each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Model(Section):
+    """The model that is trained."""
+
+    name: str = Field("starter", min_length=1, json_schema_extra=BASIC)
+    """`starter` (a tiny Llama with a character tokenizer, made on the spot), a local folder, a hub id,
+    `checkpoint:ID`, or `run:ID` (waits for that run's final checkpoint)."""
+    warm_start: str = ""
+    """A recipe (name or file) that the trainer runs first in the same directory, as phase "warm-up".
+    Budget overrides do not touch it."""
+    revision: str = ""
+    """Branch, tag or commit of a hub model."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights while training; `auto` is float32 on a CPU and bfloat16 on a GPU that has it."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for models whose code you have read."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Shape of a model made on the spot (`hidden_size`, `layers`, `heads`, `tokenizer` = "characters" or
+    "bpe", `vocab_size`): read by `starter` alone."""
+
+
+class Reference(Section):
+    """The frozen model that losses compare with."""
+
+    name: str = ""
+    """A model name as above; empty means the start model."""
+
+
+class DataSource(Section):
+    """One source of rows."""
+
+    source: str = Field("arithmetic", min_length=1, json_schema_extra=BASIC)
+    """A built-in source, a dataset id, a file (JSONL, JSON, CSV, Parquet; plain or .gz) or a hub id."""
+    weight: float = Field(1.0, gt=0)
+    """Share of this source in the mix, relative to the others."""
+    split: str = "train"
+    """Which part of the source: "train" or "test"."""
+    limit: int = Field(0, ge=0, json_schema_extra=BASIC)
+    """At most so many rows; 0 takes all. Unit: rows."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Renames columns: file's name = ours, for example `question = "prompt"`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Knobs of a built-in source, for example `noise = 0.6` of `noisy-sort`."""
+    transform: AnyTransform | None = None
+    """Turns the rows into other rows, for example graded solutions into preference pairs."""
+    split_by: str = ""
+    """A column by whose value rows are divided into train and test, so that no value is on both sides.
+    Empty: the file is taken whole."""
+    holdout: float = Field(0.0, ge=0, lt=1)
+    """Share of the values of `split_by` that belong to the test split. Healthy: 0.1 to 0.3."""
+    split_seed: int = Field(0, ge=0)
+    """Seed of that division."""
+
+    @model_validator(mode="after")
+    def _options_fit_the_source(self) -> Self:
+        sources = registry.family("data")
+        method = sources.get(self.source)
+        if method is not None and issubclass(method, registry.Source):
+            method(type=self.source, **self.options)  # type: ignore[call-arg]
+        elif self.options:
+            raise ValueError(f"options belong to built-in sources; '{self.source}' is not one")
+        if bool(self.split_by) != (self.holdout > 0):
+            raise ValueError("split_by and holdout go together: set both or neither")
+        return self
+
+
+class Data(Section):
+    """What is trained on and what is evaluated on."""
+
+    train: tuple[DataSource, ...] = Field((DataSource(),), min_length=1, json_schema_extra=BASIC)
+    """Sources of training rows, mixed by weight."""
+    eval: tuple[DataSource, ...] = Field((), json_schema_extra=BASIC)
+    """Sources of held-out rows; empty turns evaluation off."""
+    max_prompt_tokens: int = Field(512, ge=1)
+    """Longest prompt. Unit: tokens."""
+    max_tokens: int = Field(1024, ge=2)
+    """Longest prompt plus answer in training rows. Unit: tokens."""
+    overlong: Literal["drop", "truncate", "error"] = "drop"
+    """What happens to a row over the limits: dropped and counted, cut at the end, or an error."""
+
+
+class Rollout(Section):
+    """How answers are sampled."""
+
+    engine: Literal["auto", "native"] = "auto"
+    """What samples: `native` is the trainer's own; `auto` picks and says why."""
+    group_size: int = Field(8, ge=1, le=1024, json_schema_extra=BASIC)
+    """Answers sampled for each prompt (TRL: num_generations). Healthy: 8 to 16."""
+    max_new_tokens: int = Field(32, ge=1, json_schema_extra=BASIC)
+    """Longest answer. Unit: tokens."""
+    temperature: float = Field(1.0, gt=0, le=10, json_schema_extra=BASIC)
+    """Logits are divided by this before sampling and in the loss alike. Healthy: 0.7 to 1."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus sampling keeps the likeliest tokens that sum to this mass. Healthy: 1 in training: the
+    log-probabilities of the kept set are used on both sides."""
+
+
+class Batch(Section):
+    """How much goes into one optimizer step."""
+
+    prompts_per_step: int = Field(16, ge=1, json_schema_extra=BASIC)
+    """Prompts, pairs or rows in one optimizer step. Healthy: 16 to 512."""
+    updates_per_rollout: int = Field(1, ge=1, le=16)
+    """Optimizer steps taken on each batch of answers (TRL: num_iterations). Healthy: 1 to 4."""
+    tokens_per_microbatch: int = Field(16384, ge=1)
+    """Upper bound of padded tokens in one forward pass; changes memory and speed, never the gradient.
+    Unit: tokens."""
+
+
+class Budget(Section):
+    """When the run ends; 0 turns a limit off, the first limit reached ends it."""
+
+    max_steps: int = Field(200, ge=0, json_schema_extra={**BASIC, "live": True})
+    """Optimizer steps. Unit: steps."""
+    max_epochs: float = Field(0, ge=0)
+    """Passes over the training rows. Unit: epochs."""
+    max_minutes: float = Field(0, ge=0, json_schema_extra={"live": True})
+    """Wall time of training, warm-up included. Unit: minutes."""
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Self:
+        if not (self.max_steps or self.max_epochs or self.max_minutes):
+            raise ValueError("the run would never end: set max_steps, max_epochs or max_minutes")
+        return self
+
+
+class Evaluation(Section):
+    """When the model is measured on held-out rows."""
+
+    every_steps: int = Field(50, ge=0, json_schema_extra=BASIC)
+    """Steps between evaluations, besides one at the start and one at the end; 0 keeps those two only.
+    Unit: steps."""
+    samples_per_prompt: int = Field(1, ge=1, le=256)
+    """Answers sampled for each held-out prompt; above 1, pass@k is reported too."""
+    temperature: float = Field(1.0, ge=0, le=10)
+    """Sampling temperature at evaluation; 0 is greedy."""
+    max_new_tokens: int = Field(0, ge=0)
+    """Longest answer at evaluation; 0 takes the rollout's. Unit: tokens."""
+
+
+class CheckpointPolicy(Section):
+    """When weights are saved, and which are kept. The final one always is."""
+
+    every_steps: int = Field(50, ge=0, json_schema_extra=BASIC)
+    """Steps between checkpoints; 0 saves the final one only. Unit: steps."""
+    keep_last: int = Field(2, ge=1)
+    """The newest ones that are kept."""
+    keep_best: int = Field(1, ge=0)
+    """The best ones that are kept besides, by `best_metric`."""
+    best_metric: str = ""
+    """Which metric decides; empty: `eval/reward` online, `eval/loss` for demonstrations,
+    `eval/pair_accuracy` for pairs. A name that ends in "loss" is better when lower."""
+
+
+class Resources(Section):
+    """What the run needs from a node."""
+
+    gpus: int | Literal["auto"] = "auto"
+    """Graphics processors; `auto` takes one where the node has one, else none."""
+    cpus: int = Field(1, ge=1)
+    """Threads of the trainer on a CPU. Healthy: 1 for tiny models. Unit: threads."""
+    min_vram_gb: float = Field(0, ge=0)
+    """Memory that each GPU must have. Unit: GiB."""
+    nodes: int = Field(1, ge=1, le=1)
+    """Machines; one for now."""
+    labels: tuple[str, ...] = ()
+    """Labels that the node must carry."""
+
+
+class RunSpec(Section):
+    """One post-training run."""
+
+    kind: Literal["train", "evaluate"] = "train"
+    """`train` trains and evaluates; `evaluate` measures the model on `data.eval` and stops."""
+    name: str = Field("", max_length=120, json_schema_extra=BASIC)
+    """What people call the run."""
+    seed: int = Field(0, ge=0, lt=2**31, json_schema_extra=BASIC)
+    """Seed of data order, sampling and new weights."""
+    model: Model = Model()
+    reference: Reference = Reference()
+    adapter: AnyAdapter = Field(default_factory=lambda: _method("adapters", "none"))
+    data: Data = Data()
+    objective: AnyObjective = Field(default_factory=lambda: _method("objectives", "grpo"))
+    advantage: AnyAdvantage | None = None
+    """Online objectives only; left out, it is `group-mean-std`."""
+    rewards: tuple[AnyReward, ...] = ()
+    """Parts of the reward. Online objectives need one; others use them to grade sampled answers at
+    evaluation."""
+    rollout: Rollout = Rollout()
+    curriculum: AnyCurriculum = Field(default_factory=lambda: _method("curricula", "shuffled"))
+    guidance: AnyGuidance = Field(default_factory=lambda: _method("guidance", "none"))
+    optimizer: AnyOptimizer = Field(default_factory=lambda: _method("optimizers", "adamw"))
+    schedule: AnySchedule = Field(default_factory=lambda: _method("schedules", "constant"))
+    batch: Batch = Batch()
+    budget: Budget = Budget()
+    evaluation: Evaluation = Evaluation()
+    checkpoint: CheckpointPolicy = CheckpointPolicy()
+    resources: Resources = Resources()
+    diagnostics: tuple[str, ...] = ()
+    """Extra series; none are shipped yet."""
+
+    @property
+    def online(self) -> bool:
+        """Whether the objective learns from answers that the policy samples."""
+        return self.objective.learns_from == "rollouts"
+
+    @property
+    def waits_for(self) -> str:
+        """The run whose final checkpoint the model comes from, or ""."""
+        name = self.model.name
+        return name.removeprefix(RUN_PREFIX) if name.startswith(RUN_PREFIX) else ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_advantage(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("advantage") is not None:
+            return value
+        objective = value.get("objective") or {"type": "grpo"}
+        tag = (
+            objective.get("type") if isinstance(objective, dict) else getattr(objective, "type", "")
+        )
+        method = registry.family("objectives").get(str(tag))
+        if method is not None and getattr(method, "learns_from", "") == "rollouts":
+            return {**value, "advantage": {"type": "group-mean-std"}}
+        return value
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Self:
+        problems = list(self._contradictions())
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _contradictions(self) -> list[str]:
+        tag = getattr(self.objective, "type", "")
+        learns_from = self.objective.learns_from
+        found: list[str] = []
+        if self.kind == "evaluate":
+            if not self.data.eval:
+                found.append("data.eval: an evaluation needs at least one source of held-out rows")
+            return found
+        if self.online and not self.rewards:
+            found.append(f"rewards: {tag} learns from rewards; add at least one")
+        if not self.online and self.advantage is not None:
+            found.append(f"advantage: {tag} learns from {learns_from}; remove the advantage")
+        if self.online and self.advantage is not None:
+            needs_group = self.advantage.needs_group
+            if needs_group and self.rollout.group_size < 2:
+                name = getattr(self.advantage, "type", "")
+                found.append(
+                    f"rollout.group_size: {name} compares answers of one prompt; use 2 or more"
+                )
+        if not self.online and self.batch.updates_per_rollout > 1:
+            found.append(f"batch.updates_per_rollout: {tag} has no rollouts; set it to 1")
+        labels = [reward.label for reward in self.rewards]
+        doubled = sorted({label for label in labels if labels.count(label) > 1})
+        if doubled:
+            found.append(f"rewards: two are called {', '.join(doubled)}; give one a name")
+        if self.data.max_prompt_tokens >= self.data.max_tokens:
+            found.append("data.max_prompt_tokens: must be below data.max_tokens")
+        return found
+
+
+def _method(family: str, tag: str) -> Any:
+    return registry.family(family)[tag](type=tag)  # type: ignore[call-arg]
+
+
+class Problem(BaseModel):
+    """One thing wrong with a spec: where, and what to change."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class SpecError(ValueError):
+    """A spec that cannot run; `problems` says where and why."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+def spec_parse(raw: Any) -> RunSpec:
+    """A RunSpec from plain data. Raises SpecError with one problem per faulty field."""
+    try:
+        return RunSpec.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(problems_of(error)) from error
+
+
+def problems_of(error: ValidationError) -> list[Problem]:
+    """Pydantic's complaints as field paths (`objective.clip_low`) and sentences."""
+    found: list[Problem] = []
+    for item in error.errors(include_url=False, include_context=False):
+        # A discriminated union puts the tag into the path: objective.grpo.clip_low.
+        parts = [str(part) for part in item["loc"]]
+        path = ".".join(_without_tags(parts))
+        message = re.sub(r"^Value error, ", "", item["msg"])
+        if item["type"] == "value_error" and not path:
+            found += [_split(sentence) for sentence in message.splitlines()]
+        else:
+            found.append(Problem(path=path, message=message))
+    return found
+
+
+def _split(sentence: str) -> Problem:
+    path, separator, rest = sentence.partition(": ")
+    return (
+        Problem(path=path, message=rest)
+        if separator and " " not in path
+        else Problem(path="", message=sentence)
+    )
+
+
+_FAMILY_OF = {
+    "objective": "objectives",
+    "advantage": "advantages",
+    "rewards": "rewards",
+    "curriculum": "curricula",
+    "guidance": "guidance",
+    "optimizer": "optimizers",
+    "adapter": "adapters",
+    "schedule": "schedules",
+    "transform": "data",
+}
+
+
+def _without_tags(parts: list[str]) -> list[str]:
+    kept: list[str] = []
+    family = ""
+    for part in parts:
+        if family and part in registry.family(family) and not part.isdigit():
+            family = ""
+            continue
+        if not part.isdigit():
+            family = _FAMILY_OF.get(part, "")
+        kept.append(part)
+    return kept
+
+
+def spec_hash(spec: RunSpec | dict[str, Any]) -> str:
+    """SHA-256 of the sorted compact JSON of a spec."""
+    data = spec.model_dump(mode="json") if isinstance(spec, RunSpec) else spec
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
