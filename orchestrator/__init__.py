@@ -1,0 +1,1 @@
+"""The web application: launches, watches and compares post-training runs."""

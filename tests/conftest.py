@@ -1,0 +1,51 @@
+"""What every test shares: a DATA of its own, and a real PostgreSQL once a test asks for one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from django.conf import settings
+from django.db import connections
+
+from orchestrator import postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> Iterator[None]:
+    """Start the embedded database for the first test that needs one; stop it after the last."""
+    if os.environ.get("DATABASE_URL"):
+        yield
+        return
+    data_dir = settings.ANNEAL_DATA_DIR
+    postgres.ensure_running(data_dir)
+    # The settings were read before the database had an address.
+    connections["default"].settings_dict.update(postgres.django_database(data_dir))
+    yield
+    postgres.remove(data_dir)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_modify_db_settings: None, django_db_setup: None) -> None:
+    """Make the test database on the server above."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Own the DATA that the settings have made, unless a worker of xdist borrows it."""
+    config.stash[OWNS_DATA] = not hasattr(config, "workerinput")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    folder = os.environ.get("ANNEAL_TESTS_DATA_DIR", "")
+    if config.stash.get(OWNS_DATA, False) and Path(folder).name.startswith("anneal-tests-"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+OWNS_DATA = pytest.StashKey[bool]()

@@ -1,0 +1,18 @@
+"""Settings of the tests: the product's own, over a DATA that nobody else uses."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+if "ANNEAL_TESTS_DATA_DIR" not in os.environ:
+    folder = tempfile.mkdtemp(prefix="anneal-tests-")
+    # The database's own account must be able to reach its files below.
+    os.chmod(folder, 0o755)
+    os.environ["ANNEAL_TESTS_DATA_DIR"] = folder
+os.environ["ANNEAL_DATA_DIR"] = os.environ["ANNEAL_TESTS_DATA_DIR"]
+
+from orchestrator.settings import *  # noqa: E402, F403
+
+# Fast on purpose: no test is about the cost of a hash.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
