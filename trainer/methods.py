@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from trainer.engine.batches import Loss
 
 BASIC: dict[str, Any] = {"basic": True}
 """`Field(json_schema_extra=BASIC)`: the form shows this knob unfolded."""

@@ -1,0 +1,1 @@
+"""Websockets: nodes push journals, browsers follow runs."""

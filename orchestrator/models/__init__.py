@@ -1,0 +1,44 @@
+"""The database: one file per noun."""
+
+from orchestrator.models.checkpoint import Checkpoint
+from orchestrator.models.dataset import Dataset
+from orchestrator.models.node import Node
+from orchestrator.models.run import (
+    ENDED,
+    Attempt,
+    Desired,
+    IdempotencyKey,
+    Process,
+    Run,
+    State,
+)
+from orchestrator.models.state import STATE_OF_CAUSE, shown_state
+from orchestrator.models.telemetry import Event, LogLine, Point, Sample, Series, Stream
+from orchestrator.models.user import ROLE_OF_SCOPE, ApiToken, LoginLink, Role, Scope, User
+
+__all__ = [
+    "ENDED",
+    "ROLE_OF_SCOPE",
+    "STATE_OF_CAUSE",
+    "ApiToken",
+    "Attempt",
+    "Checkpoint",
+    "Dataset",
+    "Desired",
+    "Event",
+    "IdempotencyKey",
+    "LogLine",
+    "LoginLink",
+    "Node",
+    "Point",
+    "Process",
+    "Role",
+    "Run",
+    "Sample",
+    "Scope",
+    "Series",
+    "State",
+    "Stream",
+    "User",
+    "shown_state",
+]

@@ -1,0 +1,34 @@
+"""Uploaded rows."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+
+from orchestrator.models.ids import new_id
+
+
+class Dataset(models.Model):
+    """A file of rows, stored once by its content."""
+
+    id = models.CharField(primary_key=True, max_length=12, default=new_id)
+    name = models.CharField(max_length=120)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="datasets"
+    )
+    filename = models.CharField(max_length=200)
+    """As uploaded; its ending says the format."""
+    sha256 = models.CharField(max_length=64)
+    bytes = models.BigIntegerField()
+    rows = models.BigIntegerField()
+    columns = ArrayField(models.CharField(max_length=200))
+    mapping = models.JSONField(default=dict)
+    """File's column name -> ours."""
+    preview = models.JSONField(default=list)
+    created = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["name", "sha256"], name="dataset_content_once")
+        ]

@@ -1,0 +1,47 @@
+"""What people see of a run: one pure function of its facts."""
+
+from __future__ import annotations
+
+from orchestrator.models.run import Desired, Process, State
+
+STATE_OF_CAUSE: dict[str, State] = {
+    "finished": State.FINISHED,
+    "budget": State.FINISHED,
+    "user": State.STOPPED,
+    "policy": State.STOPPED,
+    "oom": State.FAILED,
+    "nan": State.FAILED,
+    "disk": State.FAILED,
+    "crash": State.FAILED,
+    "killed": State.FAILED,
+    "bad-input": State.FAILED,
+    "paused": State.PAUSED,
+    "node-lost": State.LOST,
+    "preempted": State.QUEUED,
+    "server-stopped": State.QUEUED,
+}
+"""A cause gives the state; causes that a restart may cure are requeued before this is asked."""
+
+
+def shown_state(*, desired: str, process: str, cause: str, in_contact: bool) -> State:
+    """The state of a run from what is wanted, where its process is, how it ended, and contact.
+
+    `in_contact` is False once the promise of the trainer plus grace has passed.
+    """
+    if process == Process.EXITED:
+        return STATE_OF_CAUSE.get(cause, State.FAILED)
+    if process in (Process.CLAIMED, Process.ALIVE) and not in_contact:
+        return State.LOST
+    if process == Process.ALIVE:
+        return {
+            Desired.RUN: State.RUNNING,
+            Desired.PAUSE: State.PAUSING,
+            Desired.STOP: State.STOPPING,
+        }[Desired(desired)]
+    if process == Process.CLAIMED:
+        return State.STOPPING if desired == Desired.STOP else State.STARTING
+    return {
+        Desired.RUN: State.QUEUED,
+        Desired.PAUSE: State.PAUSED,
+        Desired.STOP: State.STOPPED,
+    }[Desired(desired)]

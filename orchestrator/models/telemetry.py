@@ -1,0 +1,111 @@
+"""What runs report: streams and their cursors, points, samples, events, log lines."""
+
+from __future__ import annotations
+
+from django.db import models
+
+from orchestrator.models.run import Run
+
+
+class Stream(models.Model):
+    """One writer's journal and how far it is stored. A push applies iff its first seq is cursor + 1."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="streams")
+    attempt = models.PositiveIntegerField()
+    source = models.CharField(max_length=16)
+    cursor = models.BigIntegerField(default=0)
+    """seq of the last stored line."""
+    received = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "attempt", "source"], name="stream_once")
+        ]
+
+
+class Series(models.Model):
+    """A metric of a run: gives points a small key."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="series")
+    key = models.CharField(max_length=200)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "key"], name="series_once")]
+
+
+class Point(models.Model):
+    """One value, written by COPY inside the cursor's transaction.
+
+    A step that a resumed attempt logs again supersedes the older point; both stay.
+    """
+
+    pk = models.CompositePrimaryKey("series", "attempt", "seq")
+    series = models.ForeignKey(Series, on_delete=models.CASCADE, related_name="+", db_index=False)
+    attempt = models.IntegerField()
+    seq = models.BigIntegerField()
+    """seq of the journal line: one line holds at most one value of a key."""
+    step = models.BigIntegerField()
+    time = models.FloatField()
+    """Unix time of the journal line, seconds."""
+    value = models.FloatField()
+    """NaN and infinities included."""
+
+
+class Sample(models.Model):
+    """One sampled answer of training."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="samples")
+    attempt = models.PositiveIntegerField()
+    seq = models.BigIntegerField()
+    step = models.BigIntegerField()
+    prompt_id = models.CharField(max_length=64)
+    group = models.BigIntegerField()
+    prompt = models.TextField()
+    completion = models.TextField()
+    finish_reason = models.CharField(max_length=16, default="")
+    reward = models.FloatField(null=True)
+    rewards = models.JSONField(default=dict)
+    advantage = models.FloatField(null=True)
+    tokens = models.JSONField(default=dict)
+    """token_ids and logps."""
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "attempt", "seq"], name="sample_once")
+        ]
+        indexes = [models.Index(fields=["run", "-step", "group"])]
+
+
+class Event(models.Model):
+    """A status, checkpoint or alert line of a journal, or something that the server did to the run."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    attempt = models.PositiveIntegerField(default=0)
+    source = models.CharField(max_length=16)
+    """trainer, host, or server."""
+    seq = models.BigIntegerField(default=0)
+    time = models.DateTimeField()
+    type = models.CharField(max_length=16)
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        indexes = [models.Index(fields=["run", "id"])]
+
+
+class LogLine(models.Model):
+    """One line that a trainer printed."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="log_lines")
+    attempt = models.PositiveIntegerField()
+    seq = models.BigIntegerField()
+    number = models.PositiveIntegerField(default=0)
+    """Place within the event of that seq."""
+    time = models.FloatField()
+    text = models.TextField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "attempt", "seq", "number"], name="log_line_once"
+            )
+        ]

@@ -1,0 +1,1 @@
+"""Writes: every change of the database goes through here."""
