@@ -28,9 +28,12 @@ BROKER_URL = env.str("BROKER_URL", "filesystem://")
 
 DEBUG = env.bool("DEBUG", False)
 SECRET_KEY = env.str("ANNEAL_SECRET_KEY", "") or secret_key(ANNEAL_DATA_DIR)
-ALLOWED_HOSTS = env.list("ANNEAL_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+ALLOWED_HOSTS = [*env.list("ANNEAL_ALLOWED_HOSTS", default=[]), "localhost", "127.0.0.1", "[::1]"]
 ANNEAL_HTTPS = env.bool("ANNEAL_HTTPS", False)
 """True when people reach the server by https, through a proxy that sets X-Forwarded-Proto."""
+
+ANNEAL_URL = env.str("ANNEAL_URL", "http://127.0.0.1:8000")
+"""Where people reach a server that `up` did not start; for links that commands print."""
 
 CSRF_TRUSTED_ORIGINS = env.list("ANNEAL_TRUSTED_ORIGINS", default=[])
 # Cookies ignore ports: a second program on localhost must not overwrite these.

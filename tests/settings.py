@@ -12,7 +12,7 @@ if "ANNEAL_TESTS_DATA_DIR" not in os.environ:
     os.environ["ANNEAL_TESTS_DATA_DIR"] = folder
 os.environ["ANNEAL_DATA_DIR"] = os.environ["ANNEAL_TESTS_DATA_DIR"]
 
-from orchestrator.settings import *  # noqa: E402, F403
+from orchestrator.settings import *  # noqa: F403
 
 # Fast on purpose: no test is about the cost of a hash.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

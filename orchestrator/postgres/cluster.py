@@ -32,7 +32,7 @@ READY_WITHIN = 60.0  # seconds; crash recovery after a long session takes some
 FAST_WITHIN = 20.0  # seconds for a fast shutdown, which ends every session and writes a checkpoint
 
 
-class DatabaseError(Exception):
+class DatabaseError(ValueError):
     """The embedded database cannot be started or stopped; the text says why."""
 
 
