@@ -115,7 +115,7 @@ def _read(source: DataSource, seed: int, datasets: Mapping[str, Path]) -> tuple[
         return islice(_one_side(built, source, seed), count), source.source
     if source.source in datasets:
         return tables.table_rows(datasets[source.source]), f"dataset {source.source}"
-    paths = _files(source.source)
+    paths = files_of(source.source)
     if paths:
         return _chained(paths), ", ".join(str(path) for path in paths)
     return _hub_rows(source)
@@ -141,7 +141,7 @@ def _one_side(built: Source, source: DataSource, seed: int) -> Iterator[Row]:
             )
 
 
-def _files(name: str) -> list[Path]:
+def files_of(name: str) -> list[Path]:
     """The files that a path or pattern names; none when it looks like a hub id instead."""
     text = expand(name)
     path = Path(text)
