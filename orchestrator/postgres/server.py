@@ -18,8 +18,8 @@ from orchestrator.postgres.record import PORT
 if TYPE_CHECKING:
     from orchestrator.postgres.record import Record
 
-# The shell ends at once, so that the server is nobody's child: whoever starts it need not reap it.
-DETACHED = '"$@" </dev/null >&2 & echo $!'
+_launched: dict[int, subprocess.Popen[bytes]] = {}
+"""Servers that this process started and must reap; they outlive it if it ends first."""
 
 
 def postmaster(record: Record) -> psutil.Process | None:
@@ -33,7 +33,7 @@ def postmaster(record: Record) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(pid)
-        is_ours = Path(process.cwd()) == record.data and process.status() != psutil.STATUS_ZOMBIE
+        is_ours = is_alive(pid) and Path(process.cwd()) == record.data
     except (psutil.NoSuchProcess, psutil.AccessDenied, FileNotFoundError):
         return None
     return process if is_ours else None
@@ -55,24 +55,26 @@ def launch(record: Record, log: Path) -> None:
     postgres = programs(Path(record.home), record.account) / "postgres"
     command = [str(postgres), "-D", str(record.data), "-k", record.socket]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as errors:
-        shell = subprocess.run(
-            ["/bin/sh", "-c", DETACHED, "sh", *command],
-            stdout=subprocess.PIPE,
-            stderr=errors,
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             cwd="/",
             env=clean_environment(),
             start_new_session=True,
-            check=True,
             **identity(record.account),
         )
-    launched = int(shell.stdout)
-    while postmaster(record) is None and is_alive(launched):
+    _launched[child.pid] = child
+    while postmaster(record) is None and is_alive(child.pid):
         time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
-    """Say whether a process runs; a zombie does not."""
+    """Say whether a process runs; a zombie does not, and is reaped if it is our child."""
+    if pid in _launched and _launched[pid].poll() is not None:
+        del _launched[pid]
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -99,7 +99,7 @@ class ProcessPart:
 
 
 class DatabasePart:
-    """The embedded database: a server that is nobody's child."""
+    """The embedded database: perhaps started by another process than ours."""
 
     name = "database"
 
@@ -120,7 +120,7 @@ class DatabasePart:
         return None
 
     def death(self) -> str | None:
-        """Say that the postmaster is gone; it is not our child, so nobody knows its exit code."""
+        """Say that the postmaster is gone; it need not be our child."""
         return None if postgres.postmaster_pid(self.data_dir) else "no server process"
 
     def stop(self, within: float) -> None:

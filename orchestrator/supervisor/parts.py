@@ -33,7 +33,7 @@ class Wanted:
 
 def parts(wanted: Wanted, token: str) -> dict[str, ProcessPart]:
     """Return web, control and node, none of them started."""
-    commands = {"web": _web(wanted), "control": _control(), "node": _node(wanted)}
+    commands = {"web": _web(wanted), "control": _command("control"), "node": _node(wanted)}
     env = environment(wanted, token)
     logs = wanted.data_dir / "logs"
     return {
@@ -63,26 +63,22 @@ def environment(wanted: Wanted, token: str) -> dict[str, str]:
 def _web(wanted: Wanted) -> list[str]:
     bind = ["-b", wanted.host.strip("[]"), "-p", str(wanted.port)]
     quiet = ["--verbosity", "0", "--no-server-name"]
-    limits = ["--application-close-timeout", "3", "--websocket-max-message-size", str(16 * 2**20)]
+    largest = str(16 * 2**20)  # bytes: a batch of samples is one message in one frame
+    limits = ["--websocket-max-message-size", largest, "--websocket-max-frame-size", largest]
+    limits += ["--application-close-timeout", "3"]
     return [
         *(sys.executable, "-m", "daphne", *bind, *quiet, *limits),
         "orchestrator.asgi:application",
     ]
 
 
-def _control() -> list[str]:
-    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO"]
-    return [
-        *(sys.executable, "-m", "celery", "-A", "orchestrator", "worker", "--beat"),
-        *("--hostname", "control@%h", "--queues", "control"),
-        *("--pool", "threads", "--concurrency", "2", *quiet),
-    ]
+def _command(name: str, *options: str) -> list[str]:
+    return [sys.executable, str(PROJECT_DIR / "manage.py"), name, *options]
 
 
 def _node(wanted: Wanted) -> list[str]:
     slots = [] if wanted.slots is None else ["--slots", str(wanted.slots)]
     token_file = str(wanted.data_dir / "node.token")
-    return [
-        *(sys.executable, str(PROJECT_DIR / "manage.py"), "node", "--server", wanted.url),
-        *("--token-file", token_file, "--name", "local", *slots),
-    ]
+    return _command(
+        *("node", "--server", wanted.url, "--token-file", token_file, "--name", "local", *slots)
+    )
