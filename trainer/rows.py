@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -176,7 +177,7 @@ def _hub_rows(source: DataSource) -> tuple[Iterable[Row], str]:
             " (owner/name)"
         )
     try:
-        import datasets as hub
+        hub: Any = importlib.import_module("datasets")  # optional and heavy
     except ImportError as error:
         raise ValueError(
             f"{source.source}: no such file; to read it from the hub, `pip install datasets`"

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from functools import cache
+from importlib import import_module
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -61,7 +62,6 @@ class FormatRegex(Reward):
 
 @cache
 def _compiled(pattern: str, ignore_case: bool) -> Any:
-    import regex  # unlike re, it can give up after a time
-
+    regex: Any = import_module("regex")  # unlike re, it can give up after a time
     flags = regex.DOTALL | (regex.IGNORECASE if ignore_case else 0)
     return regex.compile(pattern, flags)
