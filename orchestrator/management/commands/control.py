@@ -12,6 +12,7 @@ from typing import Any
 from celery.beat import Service
 from django.core.management.base import BaseCommand
 
+from orchestrator.beat import MemoryScheduler
 from orchestrator.celery import app
 
 
@@ -44,7 +45,7 @@ def _beat() -> None:
     """Beat for as long as this process lives, and not the other way round."""
     app.set_current()
     try:
-        Service(app, max_interval=1, remote_control=False).start()
+        Service(app, max_interval=1, scheduler_cls=MemoryScheduler, remote_control=False).start()
     finally:
         # Without a beat nothing is scheduled: whoever started us will start us again.
         os.kill(os.getpid(), signal.SIGTERM)
