@@ -1,0 +1,89 @@
+"""One journal on its way to the server: what is read, what is under way, what has arrived."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from trainer.frames import LINE_BYTES, line_cut, push_frame
+
+if TYPE_CHECKING:
+    from trainer.events import Source
+    from trainer.journal import Tail
+
+READ_BYTES = 256 << 10
+READ_LINES = 2000
+
+
+@dataclass
+class Lane:
+    """Pushes go out in order, several at a time; the server's cursor says which of them count."""
+
+    source: Source
+    tail: Tail
+    window: int
+    cursor: int = 0
+    """seq of the last line that the server has."""
+    sent: int = 0
+    """seq of the last line that was sent on this connection."""
+    waiting: deque[str] = field(default_factory=deque)
+    """Lines behind `sent` that were read and did not fit the last frame."""
+    in_flight: deque[int] = field(default_factory=deque)
+    """Last seq of each push that is not answered yet."""
+    rewinding: bool = False
+
+    def begin(self, cursor: int) -> None:
+        """Start behind the line where the server stands."""
+        self.cursor = self.sent = cursor
+        self.waiting.clear()
+        self.in_flight.clear()
+        self.rewinding = False
+        self.tail.seek(cursor)
+
+    def next_frame(self) -> str | None:
+        """The next push, or None when nothing is waiting or enough is under way."""
+        if self.rewinding or len(self.in_flight) >= self.window:
+            return None
+        if not self.waiting:
+            if self.tail.seq < self.sent:
+                # The file is shorter than what the server has: wait until it has grown past that.
+                self.tail.seek(self.sent)
+                if self.tail.seq < self.sent:
+                    return None
+            read = self.tail.read(most=READ_LINES, most_bytes=READ_BYTES)
+            self.waiting.extend(line_cut(line) for line in read)
+        lines = self._lines_for_a_frame()
+        if not lines:
+            return None
+        first = self.sent + 1
+        self.sent += len(lines)
+        self.in_flight.append(self.sent)
+        return push_frame(self.source, first, lines)
+
+    def acked(self, cursor: int) -> bool:
+        """Take the answer to the oldest push; whether the server has more than before."""
+        expected = self.in_flight.popleft() if self.in_flight else cursor
+        moved = cursor > self.cursor
+        self.cursor = cursor
+        if cursor != expected:
+            # Pushes behind a gap count for nothing: wait for their answers, then send again.
+            self.rewinding = True
+        if self.rewinding and not self.in_flight:
+            self.begin(cursor)
+        return moved
+
+    @property
+    def drained(self) -> bool:
+        """Whether everything that was read has arrived."""
+        return not (self.in_flight or self.rewinding or self.waiting) and self.cursor == self.sent
+
+    def _lines_for_a_frame(self) -> list[str]:
+        lines: list[str] = []
+        size = 0
+        while self.waiting:
+            size += len(self.waiting[0].encode()) + 1
+            if lines and size > LINE_BYTES:
+                break
+            lines.append(self.waiting.popleft())
+        return lines

@@ -1,0 +1,283 @@
+"""Ships an attempt's journals to the server: `python -m trainer.ship --dir RUN_DIR --attempt K`.
+
+The journal is the spool and the server holds the cursor, so nothing here needs to be remembered:
+whatever broke, connect again, ask where the server stands, and go on behind that line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+
+from trainer.control import Control
+from trainer.events import JOURNALS, TERMINAL, Source
+from trainer.journal import Tail
+from trainer.lane import Lane
+from trainer.rundir import AttemptDir, RunDir, write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ORDER: tuple[Source, ...] = ("trainer", "host", "samples")
+"""Metrics go first; samples are bulky and wait."""
+WINDOW: dict[Source, int] = {"trainer": 4, "host": 2, "samples": 1}
+"""Pushes under way at a time."""
+STICKY = frozenset({"server-stopped", "fenced"})
+"""Causes of a stop that was ordered on this machine: no answer of the server takes it back."""
+POLL, BEAT, SILENCE, PROGRESS = 0.04, 1.5, 30.0, 60.0  # seconds
+BACKOFF_FIRST, BACKOFF_MOST = 0.2, 5.0
+REFUSED_TOKEN, REFUSED_FENCED = 4401, 4409
+EXIT_DONE, EXIT_REFUSED = 0, 3
+
+
+class Refused(Exception):
+    """The server will never take this attempt's lines."""
+
+    def __init__(self, code: int, error: str) -> None:
+        self.code = code
+        super().__init__(error)
+
+
+class Broken(Exception):
+    """This connection is of no more use; another one may be."""
+
+
+class Ship:
+    """Keeps one attempt's journals and the server equal until all is delivered."""
+
+    def __init__(self, attempt: AttemptDir, say: Callable[[str], None]) -> None:
+        self.attempt = attempt
+        self.say = say
+        self.lanes = {
+            source: Lane(source, Tail(attempt.journal(source)), WINDOW[source])
+            for source in JOURNALS
+        }
+        self.ended = EndOfJournals(attempt)
+        self.ordered: Control | None = None
+        self.useful = False
+        """Whether the newest connection moved a cursor."""
+        self.heard = self.progress = self.spoke = 0.0
+
+    async def run(self) -> int:
+        """Connect, deliver, and connect again until everything has arrived. Returns the exit code."""
+        pause = BACKOFF_FIRST
+        while True:
+            try:
+                if await self._session():
+                    return EXIT_DONE
+            except Refused as refusal:
+                self._refused(refusal)
+                return EXIT_REFUSED
+            except (Broken, ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
+                self.say(f"no connection ({type(error).__name__}: {error})")
+            if self.useful:
+                pause = BACKOFF_FIRST
+            await asyncio.sleep(pause)
+            pause = min(BACKOFF_MOST, pause * 2)
+
+    async def _session(self) -> bool:
+        """One connection; True when the server has everything."""
+        self.useful = False
+        # Read again each time: a server that came back on another port rewrites it.
+        lease = json.loads(self.attempt.lease.read_text())
+        async with connect(
+            lease["server"].rstrip("/") + "/ws/node/",
+            additional_headers={"Authorization": f"Bearer {lease['token']}"},
+            max_size=4 << 20,
+            compression=None,
+            open_timeout=10,
+            close_timeout=2,
+            proxy=None,
+        ) as socket:
+            hello = await self._receive(socket, within=10)
+            if hello.get("op") != "hello":
+                raise Broken(f"expected hello, got {hello.get('op')!r}")
+            for source, lane in self.lanes.items():
+                lane.begin(int(hello["cursors"].get(source, 0)))
+            self.say(f"connected; the server has {hello['cursors']}")
+            self._obey(hello)
+            self.heard = self.progress = self.spoke = time.monotonic()
+            reader = asyncio.create_task(self._read(socket))
+            try:
+                return await self._deliver(socket, reader)
+            finally:
+                reader.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await reader
+
+    async def _deliver(self, socket: ClientConnection, reader: asyncio.Task[bool]) -> bool:
+        done_sent = False
+        try:
+            while not reader.done():
+                ended = self.ended.look()
+                sent = await self._push_turn(socket)
+                if sent:
+                    await asyncio.sleep(0)
+                    continue
+                # The journals had ended before this turn found nothing to read: nothing is left.
+                if ended and not done_sent and all(lane.drained for lane in self.lanes.values()):
+                    counts = {source: lane.cursor for source, lane in self.lanes.items()}
+                    await self._send(socket, json.dumps({"op": "done", "counts": counts}))
+                    done_sent = True
+                elif time.monotonic() - self.spoke > BEAT:
+                    await self._send(socket, '{"op":"beat"}')
+                self._check_answers(time.monotonic())
+                await asyncio.wait({reader}, timeout=POLL)
+        except ConnectionClosed:
+            # The reader knows why: a refusal is not a broken line.
+            return await reader
+        return reader.result()
+
+    async def _push_turn(self, socket: ClientConnection) -> bool:
+        """Offer each journal one push, metrics first; whether any went out."""
+        sent = False
+        for source in ORDER:
+            if (frame := self.lanes[source].next_frame()) is not None:
+                await self._send(socket, frame)
+                sent = True
+        return sent
+
+    def _check_answers(self, now: float) -> None:
+        waiting = any(lane.in_flight for lane in self.lanes.values())
+        if now - self.heard > SILENCE:
+            raise Broken(f"the server has not answered for {SILENCE:.0f} s")
+        if waiting and now - self.progress > PROGRESS:
+            raise Broken(f"the server has taken nothing for {PROGRESS:.0f} s")
+        if not waiting:
+            self.progress = now
+
+    async def _send(self, socket: ClientConnection, frame: str) -> None:
+        await asyncio.wait_for(socket.send(frame), SILENCE)
+        self.spoke = time.monotonic()
+
+    async def _read(self, socket: ClientConnection) -> bool:
+        """Take the server's answers until it says bye."""
+        while True:
+            answer = await self._receive(socket)
+            self.heard = time.monotonic()
+            if answer.get("op") == "bye":
+                return True
+            if answer.get("op") == "ack" and "source" in answer:
+                lane = self.lanes.get(answer["source"])
+                if lane is not None and lane.acked(int(answer["cursor"])):
+                    self.progress = self.heard
+                    self.useful = True
+            self._obey(answer)
+
+    async def _receive(self, socket: ClientConnection, within: float | None = None) -> Any:
+        try:
+            async with asyncio.timeout(within):
+                answer = json.loads(await socket.recv())
+        except ConnectionClosed as closed:
+            code = closed.rcvd.code if closed.rcvd else 0
+            if code in (REFUSED_TOKEN, REFUSED_FENCED):
+                raise Refused(code, closed.rcvd.reason if closed.rcvd else "") from closed
+            raise
+        if answer.get("op") == "refused":
+            return await self._refusal(socket, str(answer.get("error", "")))
+        return answer
+
+    async def _refusal(self, socket: ClientConnection, error: str) -> Any:
+        """The close code behind a refusal says whether to come back."""
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(5):
+                while True:
+                    await socket.recv()
+        if socket.close_code in (REFUSED_TOKEN, REFUSED_FENCED):
+            raise Refused(socket.close_code, error)
+        raise Broken(f"refused: {error}")
+
+    def _obey(self, answer: dict[str, Any]) -> None:
+        """Write what people want to the control file, when it changed."""
+        if "want" not in answer:
+            return
+        order = Control(
+            want=answer["want"],
+            cause=answer.get("cause") or "user",
+            message=answer.get("message") or "",
+            knobs=answer.get("knobs") or {},
+        )
+        if order == self.ordered:
+            return
+        self.ordered = order
+        standing = control_read(self.attempt.control)
+        if order == standing or (standing.want == "stop" and standing.cause in STICKY):
+            return
+        order.write(self.attempt.control)
+        self.say(f"wanted: {order.want} {order.message}".rstrip())
+
+    def _refused(self, refusal: Refused) -> None:
+        self.say(f"refused for good ({refusal.code}): {refusal}")
+        if refusal.code == REFUSED_FENCED:
+            Control("stop", "fenced", str(refusal) or "a newer attempt took over").write(
+                self.attempt.control
+            )
+
+
+class EndOfJournals:
+    """Watches for the last line of host.jsonl: a terminal status, after which nobody writes."""
+
+    def __init__(self, attempt: AttemptDir) -> None:
+        self.tail = Tail(attempt.journal("host"))
+        self.reached = False
+
+    def look(self) -> bool:
+        """Whether host has written its terminal status."""
+        while not self.reached and (lines := self.tail.read()):
+            for line in lines:
+                if '"type":"status"' in line:
+                    self.reached = json.loads(line).get("state") in TERMINAL
+        return self.reached
+
+
+def control_read(path: Path) -> Control:
+    """What the control file orders now; nothing special while there is none."""
+    try:
+        return Control(**json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return Control()
+
+
+def delivered_path(attempt: AttemptDir) -> Path:
+    """Where `ship` notes that nothing is left to deliver, and why."""
+    return attempt.path / "delivered.json"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Ship one attempt; the exit code says whether everything arrived."""
+    parser = argparse.ArgumentParser(prog="python -m trainer.ship", description=__doc__)
+    parser.add_argument("--dir", type=Path, required=True, help="the run's directory")
+    parser.add_argument("--attempt", type=int, required=True, help="number of the attempt")
+    arguments = parser.parse_args(argv)
+    attempt = RunDir(arguments.dir).attempt(arguments.attempt)
+    said = deque([""], maxlen=1)
+
+    def say(sentence: str) -> None:
+        # A server that stays away for a day is one line, not thousands.
+        if said[0] != sentence:
+            said.append(sentence)
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {sentence}", file=sys.stderr, flush=True)
+
+    try:
+        code = asyncio.run(Ship(attempt, say).run())
+    except (InvalidURI, FileNotFoundError, KeyError, json.JSONDecodeError) as error:
+        say(f"lease.json does not say where to ship to: {type(error).__name__}: {error}")
+        return EXIT_REFUSED
+    say("everything is delivered" if code == EXIT_DONE else "giving up")
+    outcome = {"delivered": code == EXIT_DONE, "time": time.time()}
+    write_atomic(delivered_path(attempt), json.dumps(outcome))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
