@@ -69,7 +69,7 @@ class Lane:
         if cursor != expected:
             # Pushes behind a gap count for nothing: wait for their answers, then send again.
             self.rewinding = True
-        if self.rewinding and not self.in_flight:
+        if not self.in_flight and (self.rewinding or cursor != self.sent):
             self.begin(cursor)
         return moved
 

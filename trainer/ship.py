@@ -125,7 +125,9 @@ class Ship:
                     await asyncio.sleep(0)
                     continue
                 # The journals had ended before this turn found nothing to read: nothing is left.
-                if ended and not done_sent and all(lane.drained for lane in self.lanes.values()):
+                drained = all(lane.drained for lane in self.lanes.values())
+                done_sent = done_sent and drained
+                if ended and drained and not done_sent:
                     counts = {source: lane.cursor for source, lane in self.lanes.items()}
                     await self._send(socket, json.dumps({"op": "done", "counts": counts}))
                     done_sent = True

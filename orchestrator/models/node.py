@@ -25,6 +25,13 @@ class Node(models.Model):
     last_seen = models.DateTimeField(null=True)
     expect_next_in = models.FloatField(default=10)
     """Seconds within which the node promised to speak again."""
+    heard_since = models.DateTimeField(null=True)
+    """Since when it has kept that promise: silence of its runs counts from here, not from while
+    this server itself could not listen."""
+    instance = models.CharField(max_length=32, default="", blank=True)
+    """The process that joined last under this name; an older one is turned away."""
+    closed = models.DateTimeField(null=True)
+    """Since when it takes no runs because its machine stops; the next join opens it."""
     revoked = models.DateTimeField(null=True)
 
     def __str__(self) -> str:

@@ -15,6 +15,7 @@ STATE_OF_CAUSE: dict[str, State] = {
     "crash": State.FAILED,
     "killed": State.FAILED,
     "bad-input": State.FAILED,
+    "parent": State.FAILED,
     "paused": State.PAUSED,
     "node-lost": State.LOST,
     "preempted": State.QUEUED,
