@@ -64,6 +64,11 @@ class Objective(Method):
         """Whether this setting of the knobs needs the reference model (a zero weight may not)."""
         return "reference" in self.needs
 
+    @property
+    def silent_without_advantage(self) -> bool:
+        """Whether an answer with advantage 0 has exactly no gradient, so that its forward pass may be skipped."""
+        return False
+
     @abstractmethod
     def token_weights(self, batch: Any) -> torch.Tensor:
         """Per-token weights (N, T) of the whole optimizer batch: mask and normaliser folded into one.

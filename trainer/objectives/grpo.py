@@ -74,6 +74,11 @@ class GRPO(Objective):
         """Only a KL term needs the reference."""
         return self.beta > 0
 
+    @property
+    def silent_without_advantage(self) -> bool:
+        """Without a KL term the advantage is a factor of the whole loss."""
+        return self.beta == 0
+
     def token_weights(self, batch: "Rollouts") -> "torch.Tensor":
         """Weights (N, T) that sum to 1 (`constant`: to at most 1) over the optimizer batch.
 

@@ -1,0 +1,243 @@
+"""The command line of the trainer: run, resume, validate, evaluate, catalog. Needs no server.
+
+Exit codes: 0 finished, 1 failed, 2 invalid input, 3 stopped, 4 paused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.events import EXIT_FAILED, EXIT_FINISHED, EXIT_INVALID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.spec import RunSpec
+
+# Nothing here may load torch: `--help`, `validate` and `catalog` answer at once, and spec.json and the
+# first journal line are on the disk before the slow imports begin. Hence the imports inside functions.
+# ruff: noqa: PLC0415
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, do, and return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.action(options)
+    except BrokenPipeError:
+        return EXIT_FAILED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    actions = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = actions.add_parser("run", help="train what a spec describes")
+    run.add_argument("spec", help="a TOML or JSON file, or a recipe's name")
+    _add_start(run)
+    run.set_defaults(action=_run)
+
+    resume = actions.add_parser("resume", help="continue the run in a directory")
+    resume.add_argument("dir", type=Path)
+    _add_common(resume)
+    resume.set_defaults(action=_resume)
+
+    evaluate = actions.add_parser("evaluate", help="measure the spec's model on data.eval")
+    evaluate.add_argument("spec", help="a TOML or JSON file, or a recipe's name")
+    _add_start(evaluate)
+    evaluate.set_defaults(action=_evaluate)
+
+    validate = actions.add_parser("validate", help="check a spec without running it")
+    validate.add_argument("spec", help="a TOML or JSON file, or a recipe's name")
+    validate.add_argument("overrides", nargs="*", metavar="key.path=value")
+    validate.set_defaults(action=_validate)
+
+    catalog = actions.add_parser("catalog", help="list every method with its knobs")
+    form = catalog.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--markdown", action="store_true")
+    catalog.set_defaults(action=_catalog)
+    return parser
+
+
+def _add_start(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dir", type=Path, required=True, help="the run's new directory")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value")
+    _add_common(parser)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--attempt", type=int, default=0, help="its number; the next one unless given"
+    )
+    parser.add_argument(
+        "--model-path", default="", help="folder that stands for run:ID or checkpoint:ID"
+    )
+    parser.add_argument("--reference-path", default="", help="the same for reference.name")
+    parser.add_argument(
+        "--dataset", action="append", default=[], metavar="ID=PATH", help="file of a dataset id"
+    )
+
+
+def _run(options: argparse.Namespace, kind: str = "") -> int:
+    from trainer.rundir import RunDir
+
+    spec = _load(options.spec, [*options.overrides, *([f"kind={kind}"] if kind else [])])
+    if spec is None:
+        return EXIT_INVALID
+    run = RunDir(options.dir.expanduser().resolve())
+    try:
+        run.create(spec)
+    except OSError as error:
+        # FileExistsError carries our own sentence.
+        return _refuse(str(error) if isinstance(error, FileExistsError) else f"--dir: {error}")
+    return _work(run, spec, options)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    return _run(options, kind="evaluate")
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from trainer.rundir import RunDir
+    from trainer.spec import SpecError
+
+    run = RunDir(options.dir.expanduser().resolve())
+    try:
+        spec = run.spec()
+    except FileNotFoundError as error:
+        return _refuse(str(error))
+    except (SpecError, ValueError, KeyError) as error:
+        return _refuse(f"{run.spec_path}: {error}")
+    return _work(run, spec, options)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    spec = _load(options.spec, options.overrides)
+    if spec is None:
+        return EXIT_INVALID
+    from trainer.spec import spec_hash
+
+    print(f"{options.spec} is valid ({spec_hash(spec)[:12]})")
+    return EXIT_FINISHED
+
+
+def _catalog(options: argparse.Namespace) -> int:
+    from trainer import catalog
+
+    print(catalog.catalog_json() if options.json else catalog.catalog_markdown())
+    return EXIT_FINISHED
+
+
+def _load(name: str, overrides: Sequence[str]) -> RunSpec | None:
+    """The spec, or None after saying what is wrong with it."""
+    try:
+        from trainer.spec import SpecError
+        from trainer.specfile import spec_load
+    except ImportError as error:
+        # A method file of the user's own that breaks the registry's rules.
+        _refuse(str(error))
+        return None
+    try:
+        return spec_load(name, overrides)
+    except SpecError as error:
+        for problem in error.problems:
+            _refuse(str(problem))
+        return None
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return EXIT_INVALID
+
+
+def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
+    """Open the attempt, say so, then load the engine and do the work."""
+    from trainer.engine.failure import verdict_of
+    from trainer.engine.orders import Orders
+    from trainer.engine.progress import Report
+    from trainer.engine.session import Session
+
+    datasets: dict[str, Path] = {}
+    for item in options.dataset:
+        name, separator, path = item.partition("=")
+        if not separator:
+            return _refuse(f"--dataset {item}: must be ID=PATH")
+        datasets[name] = Path(path)
+    attempt = run.attempt(options.attempt or run.next_attempt())
+    if attempt.journal("trainer").exists():
+        return _refuse(f"attempt {attempt.number} was begun already; choose a higher --attempt")
+    _prepare_threads(spec.resources.cpus)
+    try:
+        report = Report(attempt)
+        orders = Orders(run, attempt)
+        orders.listen()
+        report.status("load", data=_opening(run, spec, attempt.number))
+    except OSError as error:
+        return _ends_without_a_journal(error)
+    session = Session(
+        run,
+        attempt,
+        report,
+        orders,
+        model_path=options.model_path,
+        reference_path=options.reference_path,
+        datasets=datasets,
+    )
+    try:
+        from trainer.engine.job import execute
+
+        verdict = execute(session, spec)
+    except BaseException as error:
+        verdict = verdict_of(error)
+        if verdict.cause == "crash":
+            import traceback
+
+            traceback.print_exc()
+    report.end(verdict)
+    return verdict.exit_code
+
+
+def _ends_without_a_journal(error: OSError) -> int:
+    from trainer.engine.failure import verdict_of
+
+    print(f"error: {verdict_of(error).message}", file=sys.stderr, flush=True)
+    return EXIT_FAILED
+
+
+def _prepare_threads(cpus: int) -> None:
+    """Read by the libraries when torch loads. Spinning threads would fight with every neighbour."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_NUM_THREADS", str(cpus))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def _opening(run: Any, spec: RunSpec, attempt: int) -> dict[str, Any]:
+    versions = {}
+    for package in ("torch", "transformers", "tokenizers", "safetensors", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = ""
+    return {
+        "spec_hash": run.spec_raw()["sha256"],
+        "pid": os.getpid(),
+        "attempt": attempt,
+        "threads": spec.resources.cpus,
+        # Known once torch is there; the second status of this phase says them.
+        "dtype": spec.model.dtype,
+        "device": "",
+        "versions": {"python": sys.version.split()[0], **versions},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Measuring on held-out rows. The same seeds every time, so that two evaluations are paired.
+
+Nothing here touches what training depends on: no random state, no cursor, no gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from trainer.engine.means import Means
+from trainer.engine.offline import PairLearner, demonstration_losses, pair_losses
+from trainer.engine.online import SAMPLING_FACTOR, samples_of
+from trainer.engine.sampler import Sampling, sample
+from trainer.engine.scoring import score
+from trainer.engine.seeds import sample_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trainer.engine.dataset import Example, Part
+    from trainer.engine.policy import Policy
+    from trainer.engine.session import Session
+    from trainer.spec import RunSpec
+
+SLICE = 256
+"""Held-out rows that are worked on at once."""
+
+
+class Evaluation:
+    """The held-out rows of a run, and the reference values of their pairs."""
+
+    def __init__(
+        self,
+        session: Session,
+        spec: RunSpec,
+        policy: Policy,
+        parts: Sequence[Part],
+        pairs: PairLearner | None,
+    ) -> None:
+        self.session, self.spec, self.policy, self.parts = session, spec, policy, parts
+        self.pairs = pairs
+        self._known: dict[str, tuple[float, float]] = {}
+
+    @property
+    def measures_something(self) -> bool:
+        """Whether there is anything to evaluate."""
+        return bool(self.parts)
+
+    def values(self, step: int) -> dict[str, float]:
+        """`eval/SOURCE/...` of every source, and `eval/...`: the mean by the sources' weights."""
+        found: dict[str, float] = {}
+        weighted: dict[str, tuple[float, float]] = {}
+        with torch.no_grad():
+            for part in self.parts:
+                values = self._of_part(part, step)
+                found |= {f"eval/{part.name}/{key}": value for key, value in values.items()}
+                for key, value in values.items():
+                    total, weight = weighted.get(key, (0.0, 0.0))
+                    share = part.source.weight
+                    weighted[key] = (total + share * value, weight + share)
+        return found | {f"eval/{key}": total / weight for key, (total, weight) in weighted.items()}
+
+    def _of_part(self, part: Part, step: int) -> dict[str, float]:
+        values: dict[str, float] = {}
+        learns_from = self.spec.objective.learns_from
+        if self.spec.kind == "train" and learns_from == "demonstrations":
+            values |= self._demonstrations(part.examples)
+        if self.spec.kind == "train" and learns_from == "pairs":
+            values |= self._pairs(part.examples)
+        if self.spec.rewards:
+            values |= self._sampled(part, step)
+        return values
+
+    def _demonstrations(self, examples: Sequence[Example]) -> dict[str, float]:
+        means = Means()
+        for piece in _slices(examples):
+            tokens = float(sum(len(ids) for example in piece for ids in example.answers))
+            losses = demonstration_losses(
+                self.policy,
+                self.spec.objective,
+                piece,
+                self.spec.batch.tokens_per_microbatch,
+                means,
+                self.session.tick,
+            )
+            for loss in losses:
+                # Each slice is normalised by its own tokens; weigh it back.
+                means.add("loss", float(loss.value) * tokens, 0)
+                means.add_loss(loss)
+            means.add("loss", 0.0, tokens)
+        values = means.values()
+        return {key: values[key] for key in ("loss", "mean_token_accuracy") if key in values}
+
+    def _pairs(self, examples: Sequence[Example]) -> dict[str, float]:
+        assert self.pairs is not None
+        means = Means()
+        for piece in _slices(examples):
+            for loss in pair_losses(self.pairs, piece, self._known):
+                means.add("loss", float(loss.value) * len(piece), 0)
+                means.add_loss(loss)
+            means.add("loss", 0.0, len(piece))
+        values = means.values()
+        names = {
+            "loss": "loss",
+            "rewards/accuracies": "pair_accuracy",
+            "rewards/margins": "margins",
+        }
+        return {ours: values[key] for key, ours in names.items() if key in values}
+
+    def _sampled(self, part: Part, step: int) -> dict[str, float]:
+        spec, means = self.spec, Means()
+        per_prompt = spec.evaluation.samples_per_prompt
+        how = Sampling(
+            spec.evaluation.max_new_tokens or spec.rollout.max_new_tokens,
+            spec.evaluation.temperature,
+        )
+        for first in range(0, len(part.examples), SLICE):
+            piece = part.examples[first : first + SLICE]
+            numbers = list(range(first, first + len(piece)))
+            keys = sample_keys(spec.seed, f"eval/{part.name}", 0, numbers, per_prompt)
+            sampled = sample(
+                self.policy,
+                [example.prompt for example in piece],
+                keys,
+                how,
+                budget=SAMPLING_FACTOR * spec.batch.tokens_per_microbatch,
+                tick=self.session.tick,
+            )
+            scored = score(self.policy, spec.rewards, piece, sampled, self.session.tick)
+            for total in scored.totals:
+                if not math.isnan(total):
+                    means.add("reward", total, 1)
+            for name, scores in scored.parts.items():
+                for value in scores:
+                    if value is not None:
+                        means.add(f"rewards/{name}/mean", value, 1)
+            for item in sampled:
+                means.add("mean_length", len(item.tokens), 1)
+                means.add("clipped_ratio", float(item.finish_reason == "length"), 1)
+            _add_accuracy(means, scored.correct, per_prompt)
+            if first == 0 and not spec.online:
+                zeros = [0.0] * len(sampled)
+                self.session.report.write_samples(samples_of(step, piece, sampled, scored, zeros))
+        return means.values()
+
+
+def _slices(examples: Sequence[Example]) -> list[Sequence[Example]]:
+    return [examples[first : first + SLICE] for first in range(0, len(examples), SLICE)]
+
+
+def _add_accuracy(means: Means, correct: Sequence[bool | None], per_prompt: int) -> None:
+    for first in range(0, len(correct), per_prompt):
+        known = [flag for flag in correct[first : first + per_prompt] if flag is not None]
+        if not known:
+            continue
+        means.add("accuracy", sum(known), len(known))
+        for k in pass_ks(per_prompt):
+            if k <= len(known):
+                means.add(f"pass@{k}", pass_at_k(len(known), sum(known), k), 1)
+
+
+def pass_ks(samples: int) -> list[int]:
+    """The k reported for so many samples: powers of two, and the number itself; none for one sample."""
+    if samples < 2:
+        return []
+    powers = [2**i for i in range(1, samples.bit_length()) if 2**i < samples]
+    return [*powers, samples]
+
+
+def pass_at_k(samples: int, right: int, k: int) -> float:
+    """1 - C(n - c, k) / C(n, k): unbiased (arXiv 2107.03374, equation 1)."""
+    return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)

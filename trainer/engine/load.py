@@ -1,0 +1,103 @@
+"""Loading models: the starter, a local folder in Hugging Face format, or a hub id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from trainer.engine.policy import Policy
+from trainer.engine.probe import probe
+from trainer.engine.starter import Shape, starter_model, starter_tokenizer
+from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
+
+if TYPE_CHECKING:
+    from trainer.spec import Model
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def device_pick(gpus: int | str) -> torch.device:
+    """The GPU where one is wanted and there. Raises ValueError when one is demanded but absent."""
+    if gpus == 0 or not torch.cuda.is_available():
+        if isinstance(gpus, int) and gpus > 0:
+            raise ValueError(
+                f"resources.gpus = {gpus}, but this machine has no usable GPU; set it to 0 or auto"
+            )
+        return torch.device("cpu")
+    return torch.device("cuda", 0)
+
+
+def dtype_pick(wanted: str, device: torch.device) -> str:
+    """The precision of the arithmetic that `auto` means on this device."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return "bfloat16"
+    return "float32"
+
+
+def starter_build(model: Model, characters: str, texts: list[str], seed: int) -> tuple[Any, Any]:
+    """The starter model and its tokenizer."""
+    shape = Shape.from_options(model.options)
+    tokenizer = starter_tokenizer(shape, characters, texts)
+    return starter_model(shape, tokenizer, seed), tokenizer
+
+
+def folder_load(name: str, spec: Model) -> tuple[Any, Any]:
+    """A model and its tokenizer from a folder or the hub, weights in float32. Raises ValueError."""
+    if name.startswith((RUN_PREFIX, CHECKPOINT_PREFIX)):
+        raise ValueError(
+            f"model.name: {name} is known to the server only; give its folder with --model-path"
+        )
+    looks_like_a_path = name.startswith(("/", ".", "~")) or name.count("/") > 1
+    path = Path(name).expanduser()
+    if path.is_dir():
+        name = str(path)
+        if not (path / "config.json").exists():
+            raise ValueError(f"model.name: {path} holds no model (no config.json)")
+    elif looks_like_a_path:
+        raise ValueError(f"model.name: no folder {path}")
+    options = {"trust_remote_code": spec.trust_remote_code}
+    if spec.revision:
+        options["revision"] = spec.revision
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, **options
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"model.name: cannot load {name}: {reason}") from error
+    return model, tokenizer
+
+
+def policy_make(model: Any, tokenizer: Any, device: torch.device, dtype: str) -> Policy:
+    """A policy on its device, with its end tokens and fast paths found out. Raises ValueError."""
+    eos = _eos_ids(model, tokenizer)
+    if not eos:
+        raise ValueError("model.name: neither the model nor its tokenizer names an end token")
+    pad = tokenizer.pad_token_id
+    if pad is None:
+        pad = eos[0]
+        tokenizer.pad_token_id = pad
+    model.to(device)
+    model.config.use_cache = True
+    # Dropout stays off: sampler and trainer must see the same policy.
+    model.eval()
+    policy = Policy(model, tokenizer, device, DTYPES[dtype], eos_ids=eos, pad_id=pad)
+    probe(policy)
+    return policy
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Every end token, the tokenizer's first."""
+    found: list[int] = []
+    generation = getattr(model, "generation_config", None)
+    for value in (tokenizer.eos_token_id, getattr(generation, "eos_token_id", None)):
+        for token in value if isinstance(value, list) else [value]:
+            if token is not None and token not in found:
+                found.append(int(token))
+    return tuple(found)

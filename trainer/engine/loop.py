@@ -1,0 +1,252 @@
+"""The training loop, in reading order: evaluate, save, obey, then one optimizer step."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from trainer.engine import checkpoint
+from trainer.engine.failure import Failure, Halt, Verdict
+from trainer.engine.knobs import with_knobs
+from trainer.engine.means import Means
+from trainer.engine.update import Diverged, optimizer_step
+
+if TYPE_CHECKING:
+    from trainer.engine.dataset import Cursor
+    from trainer.engine.evaluate import Evaluation
+    from trainer.engine.offline import DemonstrationLearner, PairLearner
+    from trainer.engine.online import OnlineLearner
+    from trainer.engine.policy import Policy
+    from trainer.engine.session import Session
+    from trainer.engine.state import State
+    from trainer.rundir import RunDir
+    from trainer.spec import RunSpec
+
+
+@dataclass
+class Loop:
+    """One training: the run itself, or its warm-up."""
+
+    session: Session
+    spec: RunSpec
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    learner: OnlineLearner | DemonstrationLearner | PairLearner
+    cursor: Cursor
+    evaluation: Evaluation | None
+    state: State
+    checkpoints: RunDir
+    """Where checkpoints go: the run's directory, or that of the warm-up."""
+    phase: str = "train"
+    prefix: str = ""
+    """Before every metric key: "warmup/" during the warm-up."""
+    peak_flops: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    def run(self) -> Verdict:
+        """Train to the end. Raises Halt, after saving, when somebody wants the run to end earlier."""
+        session, state = self.session, self.state
+        self.started = time.monotonic() - state.elapsed
+        self._enter(self.phase)
+        session.clock.lap()
+        try:
+            while True:
+                self._apply_knobs()
+                done = self._done()
+                self._evaluate(done is not None)
+                self._save(final=done is not None)
+                if done is not None:
+                    return done
+                session.orders.check(now=True)
+                self._step()
+        except Halt:
+            self._save_for_later()
+            raise
+
+    # --- the parts of a turn ---------------------------------------------------------------------
+
+    def _done(self) -> Verdict | None:
+        """How the run ends, when it is at its end."""
+        state, budget = self.state, self.spec.budget
+        total = self.total_steps()
+        if total and state.step >= total:
+            by_steps = budget.max_steps and state.step >= budget.max_steps
+            if by_steps:
+                return Verdict("finished", "finished", f"all {state.step} steps done")
+            return Verdict("finished", "budget", f"{budget.max_epochs:g} epochs done")
+        if budget.max_minutes and self._elapsed() >= 60 * budget.max_minutes:
+            return Verdict("finished", "budget", f"{budget.max_minutes:g} minutes are over")
+        return None
+
+    def total_steps(self) -> int:
+        """Optimizer steps until the first limit; 0 when only time limits the run."""
+        budget, batch = self.spec.budget, self.spec.batch
+        limits = [budget.max_steps] if budget.max_steps else []
+        if budget.max_epochs:
+            batches = math.ceil(budget.max_epochs * self.cursor.rows / batch.prompts_per_step)
+            limits.append(max(1, batches) * self.learner.updates)
+        return min(limits, default=0)
+
+    def _evaluate(self, last: bool) -> None:
+        state, every = self.state, self.spec.evaluation.every_steps
+        due = state.step == 0 or last or (every and state.step % every == 0)
+        if self.evaluation is None or not due or state.evaluated == state.step:
+            return
+        self._enter("eval")
+        with self.session.clock.part("eval"):
+            values = self.evaluation.values(state.step)
+        if values:
+            self.session.report.metrics(state.step, self._named(values))
+        # A checkpoint of this step that was saved before its evaluation is written again, with it.
+        state.metrics, state.evaluated, state.saved = values, state.step, -1
+        self._enter(self.phase)
+
+    def _step(self) -> None:
+        session, spec, state = self.session, self.spec, self.state
+        step, means = state.step + 1, Means()
+        values = self.learner.gather(state, means)
+        lr = spec.optimizer.lr * spec.schedule.factor(step, self.total_steps())
+        try:
+            with session.clock.part("update"):
+                values |= optimizer_step(
+                    self.policy,
+                    self.optimizer,
+                    self.learner.losses(state, means),
+                    means,
+                    lr=lr,
+                    max_grad_norm=spec.optimizer.max_grad_norm,
+                    tick=session.tick,
+                )
+        except Diverged as error:
+            self._report(step, values | error.args[0], means)
+            raise Failure("nan", f"step {step}: {_what_diverged(error.args[0])}") from error
+        answer_tokens = self.learner.answer_tokens()
+        tokens = self.learner.commit(state)
+        state.num_tokens += tokens
+        state.step = session.report.step = step
+        state.elapsed = self._elapsed()
+        values["tokens/train_per_s"] = answer_tokens / max(session.clock.spent("update"), 1e-9)
+        values["num_tokens"] = state.num_tokens
+        values["epoch"] = self.cursor.epoch(state.visited)
+        self._report(step, values, means)
+
+    def _report(self, step: int, values: dict[str, float], means: Means) -> None:
+        values = {**means.values(), **values, **self._machine()}
+        times = self.session.clock.lap()
+        if self.peak_flops and times["time/step"]:
+            values["mfu"] = self._arithmetic(values) / (times["time/step"] * self.peak_flops)
+        self.session.report.metrics(step, self._named(values | times))
+
+    # --- saving ------------------------------------------------------------------------------------
+
+    def _save(self, *, final: bool) -> None:
+        every = self.spec.checkpoint.every_steps
+        due = final or (every and self.state.step and self.state.step % every == 0)
+        if due and self.state.saved != self.state.step:
+            self._publish(final)
+
+    def _save_for_later(self) -> None:
+        """Before the attempt ends early: what was done since the last checkpoint must not be lost."""
+        if not self.session.orders.fenced and 0 < self.state.step != self.state.saved:
+            self._publish(final=False)
+
+    def _publish(self, final: bool) -> None:
+        session, state, policy = self.session, self.state, self.spec.checkpoint
+        session.orders.check_fence()
+        self._enter("checkpoint")
+        with session.clock.part("checkpoint"):
+            state.saved, state.elapsed = state.step, self._elapsed()
+            metrics = state.metrics if state.evaluated == state.step else {}
+            published = checkpoint.publish(
+                self.checkpoints.checkpoint(state.step),
+                policy=self.policy,
+                snapshot=checkpoint.Snapshot(
+                    state.to_json(), self.optimizer, self.learner.tensors(state)
+                ),
+                attempt=session.attempt.number,
+                step=state.step,
+                metrics=metrics,
+            )
+            removed = checkpoint.prune(
+                self.checkpoints,
+                keep_last=policy.keep_last,
+                keep_best=policy.keep_best,
+                metric=policy.best_metric or best_metric(self.spec),
+            )
+        if not self.prefix:
+            session.report.checkpoint(
+                step=state.step,
+                path=published.path.relative_to(session.run.path).as_posix(),
+                bytes=published.bytes,
+                sha256=published.sha256,
+                metrics=metrics,
+                final=final,
+                removed=removed,
+            )
+        self._enter(self.phase)
+
+    # --- small things ------------------------------------------------------------------------------
+
+    def _apply_knobs(self) -> None:
+        wanted = self.session.orders.knobs()
+        if self.prefix or not wanted or wanted == self.state.knobs:
+            return
+        try:
+            spec = with_knobs(self.spec, wanted)
+        except ValueError as error:
+            self.session.report.alert("warning", "knobs", f"refused: {error}")
+        else:
+            text = ", ".join(f"{key} = {value}" for key, value in wanted.items())
+            self.spec = self.learner.spec = spec
+            self.session.report.alert("info", "knobs", f"from step {self.state.step + 1}: {text}")
+        self.state.knobs = wanted
+        self._enter(self.phase)
+
+    def _enter(self, phase: str) -> None:
+        report = self.session.report
+        report.step, report.total_steps = self.state.step, self.total_steps()
+        if self.prefix and phase != self.phase:
+            return
+        report.status(phase)
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def _named(self, values: dict[str, float]) -> dict[str, float]:
+        return {self.prefix + key: float(value) for key, value in values.items()}
+
+    def _machine(self) -> dict[str, float]:
+        values = {"rss_mb": psutil.Process().memory_info().rss / 2**20}
+        if self.policy.device.type == "cuda":
+            values["gpu_mem_mb"] = torch.cuda.max_memory_allocated() / 2**20
+        return values
+
+    def _arithmetic(self, values: dict[str, float]) -> float:
+        """Operations of this step: 6 per weight and trained token, 2 per sampled one."""
+        skipped = values.get("groups/skipped_tokens_frac", 0.0)
+        answers = self.learner.answer_tokens()
+        sampled = answers if "tokens/rollout_per_s" in values else 0
+        return self.policy.parameter_count() * (6 * answers * (1 - skipped) + 2 * sampled)
+
+
+def best_metric(spec: RunSpec) -> str:
+    """The metric by which the best checkpoints are kept."""
+    by_kind = {
+        "rollouts": "eval/reward",
+        "demonstrations": "eval/loss",
+        "pairs": "eval/pair_accuracy",
+    }
+    return by_kind[spec.objective.learns_from]
+
+
+def _what_diverged(values: dict[str, float]) -> str:
+    names = [key for key, value in values.items() if not math.isfinite(value)]
+    return (
+        f"{' and '.join(names)} became {values[names[0]]}; lower optimizer.lr or max_grad_norm, "
+        "then resume from the newest checkpoint"
+    )

@@ -1,0 +1,44 @@
+"""Means as (sum, n), divided once; extrema as extrema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trainer.methods import Loss
+
+
+class Means:
+    """Collects what the micro-batches of one step measured."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+        self._maxima: dict[str, float] = {}
+        self._minima: dict[str, float] = {}
+
+    def add(self, key: str, total: float, count: float) -> None:
+        """Add a partial sum over `count` items."""
+        before = self._sums.get(key, (0.0, 0.0))
+        self._sums[key] = (before[0] + total, before[1] + count)
+
+    def highest(self, key: str, value: float) -> None:
+        """Keep the larger value."""
+        self._maxima[key] = max(value, self._maxima.get(key, value))
+
+    def add_loss(self, loss: Loss) -> None:
+        """Add what a loss measured beside its value."""
+        for key, (total, count) in loss.means.items():
+            self.add(key, total, count)
+        for key, value in loss.maxima.items():
+            self.highest(key, value)
+        for key, value in loss.minima.items():
+            self._minima[key] = min(value, self._minima.get(key, value))
+
+    def count(self, key: str) -> float:
+        """How many items a mean stands on."""
+        return self._sums.get(key, (0.0, 0.0))[1]
+
+    def values(self) -> dict[str, float]:
+        """Every metric; a mean over nothing is left out."""
+        means = {key: total / count for key, (total, count) in self._sums.items() if count > 0}
+        return {**means, **self._maxima, **self._minima}

@@ -1,0 +1,73 @@
+"""A causal language model with what sampling and training need to know about it."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Policy:
+    """A model, its tokenizer, and the facts that were probed once."""
+
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    """Precision of the arithmetic; the weights are float32 always."""
+    eos_ids: tuple[int, ...] = ()
+    pad_id: int = 0
+    shared_prefix: bool = False
+    """Several answers may share one copy of their prompt in a training row."""
+    compact_head: bool = False
+    """The output layer may be applied to scored positions alone."""
+    keeps_logits: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keeps_logits = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+
+    @property
+    def vocabulary(self) -> int:
+        """Width of the output layer."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Lower precision where it was asked for."""
+        if self.dtype is torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def hidden_RTH(
+        self, ids_RT: torch.Tensor, position_RT: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Last hidden states; without a mask attention is causal."""
+        return self.model.base_model(
+            input_ids=ids_RT, position_ids=position_RT, attention_mask=mask, use_cache=False
+        ).last_hidden_state
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits of hidden states."""
+        return self.model.get_output_embeddings()(hidden)
+
+    def mask_for_attention(self, allowed: torch.Tensor) -> torch.Tensor:
+        """A mask (R, 1, T, T) for the model from one of booleans."""
+        if getattr(self.model.config, "_attn_implementation", "") == "sdpa":
+            return allowed
+        # Eager attention adds the mask: a boolean one would give wrong logits without an error.
+        lowest = torch.finfo(self.dtype).min
+        return torch.zeros_like(allowed, dtype=self.dtype).masked_fill(~allowed, lowest)
+
+    def parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """Trained parameters by name, tied ones once."""
+        return [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+
+    def parameter_count(self) -> int:
+        """Weights, embeddings left out: what the arithmetic of a token is proportional to."""
+        embedding = self.model.get_input_embeddings()
+        total = sum(p.numel() for p in self.model.parameters())
+        tied = self.model.get_output_embeddings().weight is embedding.weight
+        return total if tied else total - embedding.weight.numel()

@@ -1,0 +1,187 @@
+"""What a run says while it works: journal lines, samples, heartbeats, and the terminal. No torch in here."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from trainer.journal import Journal
+from trainer.metrics import WARM_UP_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trainer.engine.failure import Verdict
+    from trainer.rundir import AttemptDir
+
+HEARTBEAT = 4.0
+"""Seconds of silence after which a heartbeat is written."""
+PROMISE = 60.0
+"""Seconds within which the next line is promised; longer where ticks were seen to lie further apart."""
+LOAD_PROMISE = 300.0
+SAMPLE_INTERVAL = 2.0
+"""At most one batch of samples in so many seconds."""
+SAMPLE_GROUPS = 4
+LINE_INTERVAL = 5.0
+LINE_STEPS = 10
+SHOWN = ("reward", "loss", "rewards/accuracies", "eval/reward", "eval/accuracy", "eval/loss")
+
+
+class Report:
+    """The voice of one attempt."""
+
+    def __init__(self, attempt: AttemptDir, *, first_step: int = 0) -> None:
+        attempt.path.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(attempt.journal("trainer"))
+        self.samples = Journal(attempt.journal("samples"))
+        self.phase = ""
+        self.step = first_step
+        self.total_steps = 0
+        self._last_line = self._last_tick = time.monotonic()
+        self._longest_gap = 0.0
+        self._last_samples = 0.0
+        self._terminal = _Terminal()
+
+    def status(self, phase: str, *, data: dict[str, Any] | None = None, message: str = "") -> None:
+        """Say which phase begins, and until when the next line is promised."""
+        self.phase = phase
+        promise = LOAD_PROMISE if phase == "load" else self._promise()
+        self._append(
+            "status",
+            state="starting" if phase == "load" else "running",
+            phase=phase,
+            step=self.step,
+            total_steps=self.total_steps,
+            cause="",
+            message=message,
+            expect_next_in=promise,
+            data=data or {},
+        )
+        self._terminal.phase(phase, message)
+
+    def tick(self) -> None:
+        """Write a heartbeat when nothing was written for a while. Called from inside the work itself."""
+        now = time.monotonic()
+        self._longest_gap = max(self._longest_gap, now - self._last_tick)
+        self._last_tick = now
+        if now - self._last_line >= HEARTBEAT:
+            self._append(
+                "heartbeat", phase=self.phase, step=self.step, expect_next_in=self._promise()
+            )
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """One line of metrics."""
+        self._append("metrics", step=step, values=values)
+        self._terminal.metrics(self.phase, step, self.total_steps, values)
+
+    def wants_samples(self) -> bool:
+        """Whether a batch of samples is due."""
+        return time.monotonic() - self._last_samples >= SAMPLE_INTERVAL
+
+    def write_samples(self, samples: Iterable[dict[str, Any]]) -> None:
+        """Write samples to their own journal."""
+        self._last_samples = time.monotonic()
+        for sample in samples:
+            self.samples.append("sample", **sample)
+
+    def checkpoint(self, **fields: Any) -> None:
+        """Say that a checkpoint is complete."""
+        self._append("checkpoint", **fields)
+
+    def alert(self, level: str, code: str, message: str) -> None:
+        """Say something that people should notice."""
+        self._append("alert", level=level, code=code, message=message, step=self.step)
+        self._terminal.line(f"{level}: {message}")
+
+    def end(self, verdict: Verdict) -> None:
+        """The last line. A disk too full for it still leaves the sentence on the terminal."""
+        self._terminal.close()
+        stream = sys.stderr if verdict.state == "failed" else sys.stdout
+        print(f"{verdict.state}: {verdict.message}", file=stream, flush=True)
+        try:
+            self._append(
+                "status",
+                state=verdict.state,
+                phase="done" if verdict.state == "finished" else self.phase,
+                step=self.step,
+                total_steps=self.total_steps,
+                cause=verdict.cause,
+                message=verdict.message,
+                expect_next_in=0,
+                data={},
+            )
+            self.journal.close()
+            self.samples.close()
+        except OSError as error:
+            print(f"the journal could not be closed: {error}", file=sys.stderr, flush=True)
+
+    def _append(self, type: str, **fields: Any) -> None:
+        self.journal.append(type, **fields)
+        self._last_line = time.monotonic()
+
+    def _promise(self) -> float:
+        return round(max(PROMISE, 4 * self._longest_gap), 1)
+
+
+class _Terminal:
+    """A moving bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._last = 0.0
+        self._seen: dict[str, float] = {}
+        if sys.stdout.isatty():
+            self._progress = Progress(
+                TextColumn("{task.fields[phase]:9}"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+            )
+            self._task = self._progress.add_task("", total=None, phase="load")
+            self._progress.start()
+
+    def phase(self, phase: str, message: str) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, phase=phase)
+        elif message:
+            self.line(f"{phase}: {message}")
+
+    def metrics(self, phase: str, step: int, total: int, values: dict[str, float]) -> None:
+        plain = {key.removeprefix(WARM_UP_PREFIX): value for key, value in values.items()}
+        self._seen |= {key: plain[key] for key in SHOWN if key in plain}
+        text = "  ".join(f"{key} {value:.4g}" for key, value in self._seen.items())
+        if self._progress is not None and self._task is not None:
+            self._progress.update(
+                self._task, completed=step, total=total or None, description=text, phase=phase
+            )
+            return
+        now = time.monotonic()
+        has_eval = any(key.startswith("eval/") for key in values)
+        if has_eval or step % LINE_STEPS == 0 or now - self._last >= LINE_INTERVAL:
+            self._last = now
+            seconds = plain.get("time/step")
+            speed = "" if seconds is None else f"  {seconds:.2f} s/step"
+            self.line(f"{phase} {step}/{total or '?'}  {text}{speed}")
+
+    def line(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.console.print(text)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

@@ -1,0 +1,98 @@
+"""Rewards of sampled answers: parts, weights, and what could not be scored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainer.engine.encode import answer_text
+from trainer.methods import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from trainer.engine.dataset import Example
+    from trainer.engine.policy import Policy
+    from trainer.engine.sampler import Sampled
+    from trainer.methods import Reward
+
+
+@dataclass
+class Scored:
+    """The scores of a list of answers."""
+
+    texts: list[str]
+    parts: dict[str, list[float | None]]
+    totals: list[float]
+    """Weighted sum of the parts that could be scored; NaN when none could."""
+    correct: list[bool | None]
+    """Whether an exact reward gave 1; None when there is no such reward or it could not say."""
+
+
+def score(
+    policy: Policy,
+    rewards: Sequence[Reward],
+    examples: Sequence[Example],
+    sampled: Sequence[Sampled],
+    tick: Callable[[], None],
+) -> Scored:
+    """Score every answer with every reward."""
+    texts = [answer_text(policy, item.tokens) for item in sampled]
+    prompts = [example.text for example in examples]
+    answers = [
+        Answer(
+            prompt=prompts[item.prompt],
+            text=text,
+            tokens=len(item.tokens),
+            finish_reason=item.finish_reason,
+            row=examples[item.prompt].row,
+        )
+        for item, text in zip(sampled, texts, strict=True)
+    ]
+    parts: dict[str, list[float | None]] = {}
+    for reward in rewards:
+        scores: list[float | None] = []
+        for answer in answers:
+            tick()
+            scores.append(_one(reward, answer))
+        parts[reward.label] = scores
+    return Scored(texts, parts, _totals(rewards, parts, len(answers)), _correct(rewards, parts))
+
+
+def _one(reward: Reward, answer: Answer) -> float | None:
+    value = reward.score(answer)
+    # NaN from a reward means the same as None: it could not say.
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _totals(
+    rewards: Sequence[Reward], parts: dict[str, list[float | None]], count: int
+) -> list[float]:
+    totals: list[float] = []
+    for index in range(count):
+        known = [
+            reward.weight * value
+            for reward in rewards
+            if (value := parts[reward.label][index]) is not None
+        ]
+        totals.append(sum(known) if known else math.nan)
+    return totals
+
+
+def _correct(rewards: Sequence[Reward], parts: dict[str, list[float | None]]) -> list[bool | None]:
+    exact = [parts[reward.label] for reward in rewards if reward.exact]
+    count = len(next(iter(parts.values()), []))
+    found: list[bool | None] = []
+    for index in range(count):
+        known = [scores[index] for scores in exact if scores[index] is not None]
+        found.append(any(value == 1 for value in known) if known else None)
+    return found
+
+
+def spread(values: Sequence[float]) -> float:
+    """Standard deviation with n - 1; 0 for fewer than two values."""
+    if len(values) < 2:
+        return 0.0
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))

@@ -1,0 +1,38 @@
+"""One attempt at work: where it writes, whom it obeys, and its clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from trainer.engine.clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from trainer.engine.orders import Orders
+    from trainer.engine.progress import Report
+    from trainer.rundir import AttemptDir, RunDir
+
+
+@dataclass
+class Session:
+    """What every part of the engine may need of the attempt it works for."""
+
+    run: RunDir
+    attempt: AttemptDir
+    report: Report
+    orders: Orders
+    model_path: str = ""
+    """Folder that stands for `run:ID` or `checkpoint:ID`."""
+    reference_path: str = ""
+    """The same for the reference."""
+    datasets: Mapping[str, Path] = field(default_factory=dict)
+    """Files of dataset ids."""
+    clock: Clock = field(default_factory=Clock)
+
+    def tick(self) -> None:
+        """Called between the small pieces of work: heartbeat, and Halt when the run is to end."""
+        self.report.tick()
+        self.orders.check()
