@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
-import secrets
 from typing import IO, TYPE_CHECKING, Any
 
 from orchestrator import postgres
@@ -30,7 +30,8 @@ class Ledger:
         self.data_dir = data_dir
         self.path = data_dir / "up.json"
         self.url = ""
-        self.token = secrets.token_hex(8)
+        # The same for every `up` of this DATA: a later one knows the trainings of an earlier one.
+        self.token = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
         self.parts: dict[str, Identity] = {}
         self._lock: IO[str] | None = None
 
@@ -54,13 +55,11 @@ class Ledger:
     def leftovers(self) -> list[psutil.Process]:
         """Return processes of the parts that an `up` before us left, if it was killed.
 
-        Trainings are not among them: each has a group of its own. We join their family, so that
-        a later stop of ours finds them.
+        Trainings are not among them: each has a group of its own.
         """
         notes = self.notes()
         if not notes:
             return []
-        self.token = notes["token"]
         parts = [Identity(*part) for part in notes["parts"].values()]
         leaders = [found for part in parts if (found := part.process())]
         followers = in_groups(family(self.token), {part.pid for part in parts})
@@ -79,7 +78,6 @@ class Ledger:
         notes = {
             **Identity.of(os.getpid())._asdict(),
             "url": self.url,
-            "token": self.token,
             "parts": self.parts,
         }
         private_write(self.path, json.dumps(notes, indent=1))

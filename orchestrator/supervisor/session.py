@@ -10,6 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from django.db import connections
+
 from orchestrator.supervisor.address import port_claim
 from orchestrator.supervisor.announce import announce, browser_open
 from orchestrator.supervisor.health import is_healthy
@@ -58,7 +60,9 @@ def live(wanted: Wanted, extras: Extras) -> int:
 @contextlib.contextmanager
 def stop_signals(stopping: threading.Event) -> Iterator[None]:
     """Turn Ctrl-C, TERM and a closed terminal into a request to stop."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is below nohup
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: stopping.set()) for number in numbers}
     try:
         yield
@@ -146,6 +150,7 @@ def _runs_release() -> None:
 
     # Whatever goes wrong here, the processes are ended below and the journals keep their lines.
     try:
+        connections.close_all()  # the database may have been started again since
         runs_release_local(reason="server stopped")
     except Exception as error:
         say(f"Runs could not be put back into the queue ({error}); the next start does it.")
