@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from django.db import close_old_connections, connections
+from django.db import connections
 from django.db.utils import InterfaceError, OperationalError
 
 from orchestrator.models import ENDED, Point, Run, State
@@ -28,7 +28,6 @@ class Follower:
     def look(self) -> bool:
         """Print a line for every run that moved on; True once all have ended."""
         try:
-            close_old_connections()
             runs = self._runs()
         except (OperationalError, InterfaceError):
             # The database is being started again; its rows will be there.
