@@ -13,7 +13,7 @@ from orchestrator.models.run import (
     State,
 )
 from orchestrator.models.state import STATE_OF_CAUSE, shown_state
-from orchestrator.models.telemetry import Event, LogLine, Point, Sample, Series, Stream
+from orchestrator.models.telemetry import Event, LogLine, Point, Pulse, Sample, Series, Stream
 from orchestrator.models.user import ROLE_OF_SCOPE, ApiToken, LoginLink, Role, Scope, User
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Node",
     "Point",
     "Process",
+    "Pulse",
     "Role",
     "Run",
     "Sample",

@@ -97,6 +97,8 @@ class LogLine(models.Model):
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="log_lines")
     attempt = models.PositiveIntegerField()
+    source = models.CharField(max_length=16, default="trainer")
+    """trainer or host: each numbers its own lines."""
     seq = models.BigIntegerField()
     number = models.PositiveIntegerField(default=0)
     """Place within the event of that seq."""
@@ -106,6 +108,14 @@ class LogLine(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["run", "attempt", "seq", "number"], name="log_line_once"
+                fields=["run", "attempt", "source", "seq", "number"], name="log_line_once"
             )
         ]
+        indexes = [models.Index(fields=["run", "id"])]
+
+
+class Pulse(models.Model):
+    """When a part of the server that answers no requests was last seen at work."""
+
+    name = models.CharField(primary_key=True, max_length=64)
+    seen = models.DateTimeField()

@@ -1,0 +1,31 @@
+"""JSON answers: strict, with non-finite numbers as strings."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ninja.renderers import BaseRenderer
+from ninja.responses import NinjaJSONEncoder
+
+from orchestrator.services.entries import storable
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+
+class StrictJSON(BaseRenderer):
+    """JSON that every parser reads: NaN and infinities travel as strings."""
+
+    media_type = "application/json"
+
+    def render(self, request: HttpRequest, data: Any, *, response_status: int) -> str:
+        """The text of an answer."""
+        try:
+            return _dumps(data)
+        except ValueError:
+            return _dumps(storable(data))
+
+
+def _dumps(data: Any) -> str:
+    return json.dumps(data, cls=NinjaJSONEncoder, allow_nan=False, ensure_ascii=False)

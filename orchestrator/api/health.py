@@ -1,0 +1,33 @@
+"""Is it up: for supervisors, load balancers and people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError
+from django.http import HttpRequest
+from ninja import Router
+
+from orchestrator.api.access import caller_or_none
+from orchestrator.selectors.health import OK, health_read
+from orchestrator.version import version
+
+router = Router(tags=["health"])
+
+
+@router.get("/health", auth=None, response={200: dict[str, Any], 503: dict[str, Any]})
+def health(request: HttpRequest) -> tuple[int, dict[str, Any]]:
+    """`ok` when database, broker and nodes work, else 503; what is wrong is told to people signed in."""
+    checks = health_read()
+    works = all(check == OK for check in checks.values())
+    answer: dict[str, Any] = {"status": "ok" if works else "unavailable"}
+    if _is_known(request):
+        answer |= {"version": version(), "checks": checks}
+    return (200 if works else 503), answer
+
+
+def _is_known(request: HttpRequest) -> bool:
+    try:
+        return caller_or_none(request) is not None
+    except (DatabaseError, InterfaceError):
+        return False

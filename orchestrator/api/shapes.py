@@ -1,0 +1,172 @@
+"""What the API takes and gives, as it stands in OpenAPI."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from ninja import Field, Schema
+from pydantic import ConfigDict
+
+from orchestrator.models import State
+from trainer.spec import RunSpec
+
+Item = TypeVar("Item")
+
+Number = float | str
+"""A number; "NaN", "Infinity" and "-Infinity" are strings."""
+
+
+class Listed(Schema, Generic[Item]):
+    """One page of a list."""
+
+    items: list[Item]
+    count: int
+
+
+class Strict(Schema):
+    """A request body: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class RunCreate(Strict):
+    """A run to launch."""
+
+    spec: RunSpec
+    name: str = Field("", max_length=120)
+    tags: list[str] = Field(default_factory=list, max_length=32)
+    priority: int = Field(0, ge=-1000, le=1000)
+    max_restarts: int = Field(3, ge=0, le=100)
+
+
+class SpecCheck(Strict):
+    """A spec to check, valid or not."""
+
+    spec: dict[str, Any]
+
+
+class Reason(Strict):
+    """Why a run is stopped or paused; shown with it."""
+
+    message: str = Field("", max_length=500)
+
+
+class RunPatch(Strict):
+    """What to change; fields that are left out stay."""
+
+    name: str = Field("", max_length=120)
+    tags: list[str] = Field(default_factory=list, max_length=32)
+    notes: str = Field("", max_length=20_000)
+    priority: int = Field(0, ge=-1000, le=1000)
+    knobs: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunOut(Schema):
+    """A run."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    name: str
+    kind: str
+    state: State
+    reason: str
+    cause: str
+    phase: str
+    step: int
+    total_steps: int
+    attempt: int
+    node: str | None
+    spec_hash: str
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+
+
+class SpecOut(Schema):
+    """A run's spec as launched, and as the trainer reported it."""
+
+    spec: dict[str, Any]
+    effective: dict[str, Any] | None
+    sha256: str
+
+
+class Curve(Schema):
+    """One metric along x: points as stored, and the bucket's extremes beside each one."""
+
+    x: list[float]
+    y: list[Number]
+    min: list[Number]
+    max: list[Number]
+    total: int
+    nan: int
+    nan_x: list[float]
+    reduced: bool
+
+
+class SampleOut(Schema):
+    """One sampled answer."""
+
+    id: int
+    attempt: int
+    seq: int
+    step: int
+    prompt_id: str
+    group: int
+    prompt: str
+    completion: str
+    finish_reason: str
+    reward: Number | None
+    rewards: dict[str, Any]
+    advantage: Number | None
+    token_ids: list[Number | None] = []
+    logps: list[Number | None] = []
+
+
+class EventOut(Schema):
+    """Something that happened to a run."""
+
+    id: int
+    attempt: int
+    source: str
+    seq: int
+    time: datetime
+    type: str
+    data: dict[str, Any]
+
+
+class LogLineOut(Schema):
+    """A printed line."""
+
+    id: int
+    attempt: int
+    seq: int
+    time: float
+    text: str
+
+
+class RecipeOut(Schema):
+    """A recipe, ready to launch."""
+
+    name: str
+    title: str
+    summary: str
+    needs: str
+    takes: str
+    minutes_hint: float
+    rank: int
+    missing: str
+    spec: dict[str, Any]
+
+
+class MetricHelpOut(Schema):
+    """What a metric means."""
+
+    title: str
+    definition: str
+    unit: str
+    normaliser: str
+    healthy: str
+    source: str
+    better: str

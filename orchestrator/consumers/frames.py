@@ -1,0 +1,66 @@
+"""JSON frames of both sockets: bounded, strict, one object each."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.core.serializers.json import DjangoJSONEncoder
+
+BAD_FRAME, BAD_TOKEN = 4400, 4401  # close codes
+
+
+class FrameError(ValueError):
+    """A frame that is not what the protocol says; the text tells its sender why."""
+
+
+def frame_read(text: str | None, *, most: int) -> dict[str, Any]:
+    """The object in a text frame. Raises FrameError for anything else."""
+    if text is None:
+        raise FrameError("frames are text, this one is binary")
+    # Characters count at most four bytes each: short texts need no exact count.
+    if len(text) * 4 > most and len(text.encode("utf-8", "surrogatepass")) > most:
+        raise FrameError(f"the frame is larger than {most} bytes")
+    try:
+        frame = json.loads(text, parse_constant=_constant_refuse)
+    except (ValueError, RecursionError) as error:
+        raise FrameError(f"the frame is not JSON: {str(error)[:200]}") from error
+    if not isinstance(frame, dict) or not isinstance(frame.get("op"), str):
+        raise FrameError('a frame is an object with an "op"')
+    return frame
+
+
+def _constant_refuse(name: str) -> None:
+    raise ValueError(f'{name} is no JSON; send the string "{name}"')
+
+
+class FrameConsumer(AsyncWebsocketConsumer):
+    """A socket that speaks JSON objects."""
+
+    frame_bytes = 64 * 1024
+
+    async def send_frame(self, op: str, **fields: Any) -> None:
+        """Send one object."""
+        frame = {"op": op, **fields}
+        await self.send(
+            text_data=json.dumps(
+                frame, cls=DjangoJSONEncoder, allow_nan=False, separators=(",", ":")
+            )
+        )
+
+    async def refuse(self, sentence: str, code: int) -> None:
+        """Say why, then close."""
+        await self.send_frame("refused", error=sentence)
+        await self.close(code=code)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Read a frame and hand it to `frame_received`; a bad one closes the socket."""
+        try:
+            await self.frame_received(frame_read(text_data, most=self.frame_bytes))
+        except FrameError as error:
+            await self.refuse(str(error), BAD_FRAME)
+
+    async def frame_received(self, frame: dict[str, Any]) -> None:
+        """Act on a frame; FrameError refuses it."""
+        raise NotImplementedError

@@ -1,0 +1,94 @@
+"""What one page follows of one run: its cursor, and the frame that brings it up to date."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.models import Run
+from orchestrator.selectors.events import log_after, log_end, log_line_shape
+from orchestrator.selectors.runs import run_shape
+from orchestrator.selectors.series import points_after
+from orchestrator.selectors.streams import cursor_of, trainer_cursors
+
+KEYS_MOST = 500
+POINTS_MOST = 20_000
+LINES_MOST = 1000
+
+
+@dataclass
+class Watch:
+    """One watched run."""
+
+    run_id: str
+    keys: list[str]
+    after: dict[str, int]
+    log_end: int
+    older: dict[int, int] = field(default_factory=dict)
+    """Cursors of the attempts before the one of `after`: their late lines are a gap."""
+    samples_step: int | None = None
+
+
+def watch_open(frame: dict[str, Any]) -> Watch:
+    """The watch that a frame asks for. Raises ValueError when it asks for something impossible."""
+    run = Run.objects.filter(pk=str(frame.get("run"))).first()
+    if run is None:
+        raise ValueError("there is no such run")
+    keys = frame.get("keys") or []
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise ValueError("keys must be a list of metric names")
+    if len(keys) > KEYS_MOST:
+        raise ValueError(f"one run is watched by at most {KEYS_MOST} metrics at a time")
+    after = _cursor_read(frame["after"]) if frame.get("after") else cursor_of(run)
+    older = {n: seq for n, seq in trainer_cursors(run).items() if n < after["attempt"]}
+    return Watch(run.pk, keys, after, log_end(run=run), older)
+
+
+def _cursor_read(value: Any) -> dict[str, int]:
+    if isinstance(value, dict):
+        attempt, seq = value.get("attempt"), value.get("seq")
+        if isinstance(attempt, int) and isinstance(seq, int) and attempt >= 0 and seq >= 0:
+            return {"attempt": min(attempt, 2**31 - 1), "seq": min(seq, 2**63 - 1)}
+    raise ValueError('after must be {"attempt": number, "seq": number}')
+
+
+def run_news(run_id: str) -> dict[str, Any] | None:
+    """The frame with a run as it is now."""
+    run = Run.objects.select_related("node", "owner").filter(pk=run_id).first()
+    return {"op": "run", "run": run_shape(run)} if run else None
+
+
+def news_read(watch: Watch, kind: str) -> dict[str, Any] | None:
+    """The frame with what is new of a kind; None when nothing is. Moves the cursor of the watch."""
+    if kind == "samples":
+        return {"op": "samples", "run": watch.run_id, "step": watch.samples_step}
+    run = Run.objects.filter(pk=watch.run_id).first()
+    if run is None:
+        return None
+    return _log_news(run, watch) if kind == "log" else _points_news(run, watch)
+
+
+def _log_news(run: Run, watch: Watch) -> dict[str, Any] | None:
+    lines = log_after(run=run, after=watch.log_end, lines=LINES_MOST)
+    if not lines:
+        return None
+    watch.log_end = lines[-1].pk
+    return {"op": "log", "run": run.pk, "lines": [log_line_shape(line) for line in lines]}
+
+
+def _points_news(run: Run, watch: Watch) -> dict[str, Any] | None:
+    cursors = trainer_cursors(run)
+    points, upto = points_after(run=run, keys=watch.keys, after=watch.after)
+    older = {n: seq for n, seq in cursors.items() if n < watch.after["attempt"]}
+    too_many = sum(map(len, points.values())) > POINTS_MOST
+    after, watch.after, known_older = watch.after, upto, watch.older
+    watch.older = {n: seq for n, seq in cursors.items() if n < upto["attempt"]}
+    if older != known_older or too_many or _place(upto) < _place(after):
+        return {"op": "gap", "run": run.pk}
+    if upto == after:
+        return None
+    return {"op": "points", "run": run.pk, "after": after, "upto": upto, "points": points}
+
+
+def _place(cursor: dict[str, int]) -> tuple[int, int]:
+    return cursor["attempt"], cursor["seq"]

@@ -1,0 +1,20 @@
+"""What people want of a run, as its node hears it with every answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.models import Desired, Run
+
+SERVER = "server"
+"""`desired_by` of a stop that the server itself asked for, because it goes down."""
+
+
+def want_of(run: Run, attempt: int) -> dict[str, Any]:
+    """The order for one attempt: run, pause or stop; who asked; and the knobs to change."""
+    if attempt < run.attempt:
+        message = f"attempt {run.attempt} has taken over"
+        return {"want": str(Desired.STOP), "cause": "fenced", "message": message, "knobs": {}}
+    cause = "server-stopped" if run.desired_by == SERVER else "user"
+    message = run.reason if run.desired != Desired.RUN else ""
+    return {"want": str(run.desired), "cause": cause, "message": message, "knobs": run.knobs}

@@ -1,0 +1,159 @@
+"""Store what runs report: a push applies iff it continues its stream, rows and cursor in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from orchestrator.models import Attempt, LogLine, Run, Sample, Stream
+from orchestrator.selectors.wants import want_of
+from orchestrator.services.entries import PushError, push_read
+from orchestrator.services.hints import hint
+from orchestrator.services.points import points_copy
+from trainer.events import JOURNALS, number_encode
+from trainer.metrics import WARM_UP_PREFIX
+
+if find_spec("orchestrator.services.outcomes"):
+    from orchestrator.services.outcomes import events_apply
+else:  # until it lands
+
+    def events_apply(**_: Any) -> None:
+        pass
+
+
+if TYPE_CHECKING:
+    from orchestrator.services.entries import Entry, Push
+
+__all__ = ["Ack", "PushError", "beat", "push_ingest", "stream_done"]
+
+
+@dataclass(frozen=True)
+class Ack:
+    """What a push is answered: how far its stream is stored, and what people want of the run."""
+
+    cursor: int
+    applied: bool
+    want: dict[str, Any]
+
+
+def push_ingest(
+    *, run_id: str, attempt: int, source: str, first: int, events: list[dict[str, Any]]
+) -> Ack:
+    """Store a push iff `first` is the cursor + 1; otherwise only answer the cursor.
+
+    Raises PushError, with nothing stored, when an event is faulty or the run is gone.
+    """
+    push = push_read(source=source, first=first, events=events)
+    with transaction.atomic():
+        stream = _stream_locked(run_id, attempt, source)
+        if first != stream.cursor + 1 or not events:
+            run = Run.objects.get(pk=run_id)
+            return Ack(stream.cursor, False, want_of(run, attempt))
+        # The order of locks is stream, then run, everywhere.
+        run = Run.objects.select_for_update(no_key=True).get(pk=run_id)
+        _rows_store(run_id, attempt, source, push)
+        if push.facts:
+            events_apply(run=run, attempt=attempt, source=source, events=push.facts)
+        _newest_note(run, attempt, push)
+        stream.cursor += len(events)
+        stream.received = timezone.now()
+        stream.save(update_fields=["cursor", "received"])
+        _hints_send(run_id, attempt, stream.cursor, push)
+        return Ack(stream.cursor, True, want_of(run, attempt))
+
+
+def _stream_locked(run_id: str, attempt: int, source: str) -> Stream:
+    """The stream's row, locked until the transaction ends; it is made by the first push."""
+    if not Attempt.objects.filter(run_id=run_id, number=attempt).exists():
+        raise PushError(f"run {run_id} has no attempt {attempt} (any more)")
+    which = {"run_id": run_id, "attempt": attempt, "source": source}
+    stream = Stream.objects.select_for_update().filter(**which).first()
+    if stream is None:
+        # Of two first pushes, the second one waits here for the first one's row.
+        Stream.objects.bulk_create([Stream(**which)], ignore_conflicts=True)
+        stream = Stream.objects.select_for_update().get(**which)
+    return stream
+
+
+def _rows_store(run_id: str, attempt: int, source: str, push: Push) -> None:
+    of_run = {"run_id": run_id, "attempt": attempt}
+    if push.points:
+        points_copy(run_id=run_id, attempt=attempt, entries=push.points)
+    if push.samples:
+        Sample.objects.bulk_create(
+            [Sample(**of_run, **sample) for sample in push.samples], batch_size=500
+        )
+    if push.log:
+        LogLine.objects.bulk_create(
+            [LogLine(**of_run, source=source, **line) for line in push.log], batch_size=2000
+        )
+
+
+def _newest_note(run: Run, attempt: int, push: Push) -> None:
+    """Keep what lists show of a run beside it: step, newest values, last contact."""
+    if attempt != run.attempt:
+        return
+    fields = ["last_contact"]
+    run.last_contact = timezone.now()
+    if push.expect_next_in is not None:
+        run.expect_next_in = push.expect_next_in
+        fields.append("expect_next_in")
+    if push.points:
+        run.latest = {**run.latest, **{e.key: number_encode(e.value) for e in push.points}}
+        fields.append("latest")
+    newest = _newest_step(push)
+    if newest is not None:
+        run.step = newest.step
+        fields.append("step")
+    run.save(update_fields=fields)
+
+
+def _newest_step(push: Push) -> Entry | None:
+    """The last point of training proper, unless a later status or heartbeat already gave the step."""
+    stated = max((fact["seq"] for fact in push.facts if "step" in fact), default=0)
+    for entry in reversed(push.points):
+        if not entry.key.startswith(WARM_UP_PREFIX):
+            return entry if entry.seq > stated else None
+    return None
+
+
+def _hints_send(run_id: str, attempt: int, cursor: int, push: Push) -> None:
+    if push.points:
+        hint("points", run=run_id, attempt=attempt, seq=cursor)
+    if push.samples:
+        hint("samples", run=run_id, step=push.samples[-1]["step"])
+    if push.log:
+        hint("log", run=run_id)
+    if push.facts:
+        hint("run", run=run_id)
+
+
+def beat(*, run_id: str, attempt: int) -> dict[str, Any]:
+    """Note that the node still speaks for this attempt; return what people want of the run."""
+    run = Run.objects.filter(pk=run_id).first()
+    if run is None:
+        return {"want": "stop", "cause": "user", "message": "the run was deleted", "knobs": {}}
+    return want_of(run, attempt)
+
+
+def stream_done(*, run_id: str, attempt: int, counts: dict[str, int]) -> dict[str, int]:
+    """Mark the data of an attempt complete when every stream holds as many lines as its journal.
+
+    Returns the cursors of the streams that are still short; empty when all is stored.
+    """
+    unknown = counts.keys() - JOURNALS.keys()
+    if unknown or not all(isinstance(n, int) for n in counts.values()):
+        raise PushError(f"counts must hold a number of lines for {', '.join(JOURNALS)}")
+    with transaction.atomic():
+        stored = dict(
+            Stream.objects.filter(run_id=run_id, attempt=attempt).values_list("source", "cursor")
+        )
+        short = {s: stored.get(s, 0) for s, n in counts.items() if stored.get(s, 0) < n}
+        if not short:
+            Run.objects.filter(pk=run_id, attempt=attempt).update(complete=True)
+            hint("run", run=run_id)
+    return short

@@ -1,0 +1,55 @@
+"""Journal lines as a trainer writes them, and a client that pushes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.models import Point, Run
+from orchestrator.services.ingest import Ack, push_ingest
+
+T0 = 1_790_000_000.0
+
+
+def metrics(seq: int, step: int | None = None, **values: Any) -> dict[str, Any]:
+    """A metrics line; its step is its seq unless given."""
+    step = seq if step is None else step
+    values = values or {"loss": float(seq)}
+    return {"seq": seq, "time": T0 + seq, "type": "metrics", "step": step, "values": values}
+
+
+def lines(first: int, last: int) -> list[dict[str, Any]]:
+    """Metrics lines `first` to `last`."""
+    return [metrics(seq) for seq in range(first, last + 1)]
+
+
+def sample(seq: int, **fields: Any) -> dict[str, Any]:
+    """A sample line."""
+    return {
+        "seq": seq,
+        "time": T0 + seq,
+        "type": "sample",
+        "step": seq,
+        "prompt_id": "p1",
+        "group": 0,
+        "prompt": "1+1=",
+        "completion": "2",
+        "token_ids": [5, 6],
+        "logps": [-0.5, -0.25],
+        "finish_reason": "stop",
+        "reward": 1.0,
+        "rewards": {"exact-match": 1.0},
+        "advantage": 0.5,
+        **fields,
+    }
+
+
+def push(run: Run, events: list[dict[str, Any]], **words: Any) -> Ack:
+    """Push lines as `ship` would; the first one's seq is the push's."""
+    words = {"attempt": 1, "source": "trainer", "first": events[0]["seq"], **words}
+    return push_ingest(run_id=run.pk, events=events, **words)
+
+
+def stored_steps(run: Run, key: str = "loss") -> list[int]:
+    """The steps of a metric as stored, in journal order."""
+    points = Point.objects.filter(series__run=run, series__key=key)
+    return list(points.order_by("attempt", "seq").values_list("step", flat=True))
