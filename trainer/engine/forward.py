@@ -153,12 +153,15 @@ def token_scores(
             logits = policy.head(hidden) if policy.compact_head else hidden
         return _score(logits.float() / temperature, target, kept)
 
-    vocabulary = policy.vocabulary
-    flat = _in_pieces(
-        score, hidden_MH, layout.target_M, layout.kept(sequences, vocabulary), vocabulary
+    logp_M, entropy_M, correct_M = _in_pieces(
+        score,
+        hidden_MH,
+        layout.target_M,
+        layout.kept(sequences, policy.vocabulary),
+        policy.vocabulary,
     )
     lengths = [len(sequences.answers[answer]) for answer in wanted]
-    return Scores(*flat, layout.answer_M, layout.token_M, lengths)
+    return Scores(logp_M, entropy_M, correct_M, layout.answer_M, layout.token_M, lengths)
 
 
 def _score(
@@ -209,7 +212,11 @@ class _Layout:
         position = np.tile(np.arange(width), (len(rows), 1))
         # Segment 0 is the prompt, 1.. its answers, -1 padding.
         segment = np.full((len(rows), width), -1, dtype=np.int64)
-        row_M, source_M, target_M, answer_M, token_M = [], [], [], [], []
+        row_M: list[int] = []
+        source_M: list[int] = []
+        target_M: list[int] = []
+        answer_M: list[int] = []
+        token_M: list[int] = []
         self._order: list[int] = []
         for r, row in enumerate(rows):
             prompt = sequences.prompts[row.prompt]

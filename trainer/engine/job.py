@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.engine.dataset import Part
+    from trainer.engine.loop import Learner
     from trainer.engine.policy import Policy
     from trainer.engine.session import Session
+    from trainer.methods import LearnsFrom
 
-LEARNERS = {
+LEARNERS: dict[LearnsFrom, type[Learner]] = {
     "rollouts": OnlineLearner,
     "demonstrations": DemonstrationLearner,
     "pairs": PairLearner,

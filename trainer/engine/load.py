@@ -60,7 +60,7 @@ def folder_load(name: str, spec: Model) -> tuple[Any, Any]:
             raise ValueError(f"model.name: {path} holds no model (no config.json)")
     elif looks_like_a_path:
         raise ValueError(f"model.name: no folder {path}")
-    options = {"trust_remote_code": spec.trust_remote_code}
+    options: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
     if spec.revision:
         options["revision"] = spec.revision
     try:

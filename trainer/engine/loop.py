@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import psutil
 import torch
@@ -17,15 +17,47 @@ from trainer.engine.means import Means
 from trainer.engine.update import Diverged, optimizer_step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from trainer.engine.dataset import Cursor
     from trainer.engine.evaluate import Evaluation
-    from trainer.engine.offline import DemonstrationLearner, PairLearner
-    from trainer.engine.online import OnlineLearner
     from trainer.engine.policy import Policy
+    from trainer.engine.reference import Reference
     from trainer.engine.session import Session
     from trainer.engine.state import State
+    from trainer.methods import Loss
     from trainer.rundir import RunDir
     from trainer.spec import RunSpec
+
+
+class Learner(Protocol):
+    """Supplies what an optimizer step learns from."""
+
+    spec: RunSpec
+    updates: int
+    """Optimizer steps on each batch that was gathered."""
+
+    def __init__(
+        self, session: Session, spec: RunSpec, policy: Policy, reference: Reference, cursor: Cursor
+    ) -> None: ...
+
+    def gather(self, state: State, means: Means) -> dict[str, float]:
+        """Get a batch when one is due; returns what was measured on the way. Leaves the state alone."""
+
+    def losses(self, state: State, means: Means) -> Iterator[Loss]:
+        """The summed losses of the micro-batches of one optimizer step."""
+
+    def commit(self, state: State) -> int:
+        """Move the state behind the step; returns the tokens that were processed for it."""
+
+    def answer_tokens(self) -> int:
+        """Answer tokens of the batch in hand."""
+
+    def tensors(self, state: State) -> dict[str, torch.Tensor]:
+        """What a checkpoint must hold besides."""
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take up what `tensors` gave."""
 
 
 @dataclass
@@ -36,7 +68,7 @@ class Loop:
     spec: RunSpec
     policy: Policy
     optimizer: torch.optim.Optimizer
-    learner: OnlineLearner | DemonstrationLearner | PairLearner
+    learner: Learner
     cursor: Cursor
     evaluation: Evaluation | None
     state: State
@@ -188,7 +220,8 @@ class Loop:
                 final=final,
                 removed=removed,
             )
-        self._enter(self.phase)
+        if not final:
+            self._enter(self.phase)
 
     # --- small things ------------------------------------------------------------------------------
 

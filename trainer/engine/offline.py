@@ -39,13 +39,12 @@ def mask_of(answers: Sequence[Sequence[int]], width: int) -> torch.Tensor:
 class _Offline:
     """What both kinds share: a batch of examples for each step."""
 
-    updates = 1
-
     def __init__(
         self, session: Session, spec: RunSpec, policy: Policy, reference: Reference, cursor: Cursor
     ) -> None:
         self.session, self.spec, self.policy = session, spec, policy
         self.reference, self.cursor = reference, cursor
+        self.updates = 1
         self.examples: list[Example] = []
         self.visited: list[int] = []
 

@@ -59,12 +59,8 @@ class OnlineLearner:
     ) -> None:
         self.session, self.spec, self.policy = session, spec, policy
         self.reference, self.cursor = reference, cursor
+        self.updates = spec.batch.updates_per_rollout
         self.buffer: Buffer | None = None
-
-    @property
-    def updates(self) -> int:
-        """Optimizer steps on each batch."""
-        return self.spec.batch.updates_per_rollout
 
     def gather(self, state: State, means: Means) -> dict[str, float]:
         """Sample and score a new batch when one is due; returns what it measured."""

@@ -55,7 +55,6 @@ class Report:
     def status(self, phase: str, *, data: dict[str, Any] | None = None, message: str = "") -> None:
         """Say which phase begins, and until when the next line is promised."""
         self.phase = phase
-        promise = LOAD_PROMISE if phase == "load" else self._promise()
         self._append(
             "status",
             state="starting" if phase == "load" else "running",
@@ -64,7 +63,7 @@ class Report:
             total_steps=self.total_steps,
             cause="",
             message=message,
-            expect_next_in=promise,
+            expect_next_in=self._promise(),
             data=data or {},
         )
         self._terminal.phase(phase, message)
@@ -130,7 +129,8 @@ class Report:
         self._last_line = time.monotonic()
 
     def _promise(self) -> float:
-        return round(max(PROMISE, 4 * self._longest_gap), 1)
+        least = LOAD_PROMISE if self.phase == "load" else PROMISE
+        return round(max(least, 4 * self._longest_gap), 1)
 
 
 class _Terminal:
