@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from django.conf import settings
 from django.db import connections
 
 from orchestrator import postgres
+from orchestrator.postgres.record import record_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +27,20 @@ def django_db_modify_db_settings() -> Iterator[None]:
         return
     data_dir = settings.ANNEAL_DATA_DIR
     postgres.ensure_running(data_dir)
+    _spare_the_disk(data_dir)
     # The settings were read before the database had an address.
     connections["default"].settings_dict.update(postgres.django_database(data_dir))
     yield
     postgres.remove(data_dir)
+
+
+def _spare_the_disk(data_dir: Path) -> None:
+    """Let the tests' server skip waiting for the disk: its data dies with the session."""
+    record, pid = record_read(data_dir), postgres.postmaster_pid(data_dir)
+    assert record and pid
+    with (record.data / "postgresql.conf").open("a", encoding="utf-8") as file:
+        file.write("fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n")
+    os.kill(pid, signal.SIGHUP)
 
 
 @pytest.fixture(scope="session")

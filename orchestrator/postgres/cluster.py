@@ -60,7 +60,7 @@ def remove(data_dir: Path) -> None:
     if record is None:
         return
     with lock(data_dir):
-        halt(record)
+        halt(record, data_matters=False)
         shutil.rmtree(record.home, ignore_errors=True)
         shutil.rmtree(record.socket, ignore_errors=True)
         record_path(data_dir).unlink(missing_ok=True)
@@ -137,12 +137,13 @@ def _wait_until_it_answers(data_dir: Path, record: Record) -> None:
     raise DatabaseError(f"{refusal}\nThe last lines of {log}:\n{server.last_words(log)}")
 
 
-def halt(record: Record) -> None:
+def halt(record: Record, *, data_matters: bool = True) -> None:
     """End the server: politely, then firmly, then by force with its children."""
     process = server.postmaster(record)
     if process is None:
         return
-    for name, within in ((signal.SIGINT, FAST_WITHIN), (signal.SIGQUIT, 5.0)):
+    fast, at_once = (signal.SIGINT, FAST_WITHIN), (signal.SIGQUIT, 5.0)
+    for name, within in (fast, at_once) if data_matters else (at_once,):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(name)
         if server.gone(process, within):
