@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from trainer.events import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 DURABLE = frozenset({"status", "checkpoint"})
@@ -27,23 +28,31 @@ class Journal:
         self._file = path.open("ab", buffering=0)
 
     def append(self, type: str, **fields: Any) -> int:
-        """Write one event and return its seq. One `write` call, so a reader never sees half a line twice.
+        """Write one event and return its seq. Raises OSError as `extend` does."""
+        return self.extend(type, [fields])
 
-        Raises OSError when the disk is full; the torn line is cut, so that a later append stays readable.
+    def extend(self, type: str, events: Sequence[dict[str, Any]]) -> int:
+        """Write events of one type by a single call and return the last seq.
+
+        Raises OSError when the disk is full; what was written of them is cut, so that the journal stays readable.
         """
-        event = {"seq": self.seq + 1, "time": round(time.time(), 6), "type": type, **fields}
-        data = (encode(event) + "\n").encode()
+        now = round(time.time(), 6)
+        lines = [
+            encode({"seq": seq, "time": now, "type": type, **fields}) + "\n"
+            for seq, fields in enumerate(events, start=self.seq + 1)
+        ]
+        data = "".join(lines).encode()
         start = self._file.tell()
         try:
             written = self._file.write(data)
             if written != len(data):
-                raise OSError(28, "the disk is full")
+                raise OSError(errno.ENOSPC, "the disk is full")
         except OSError:
             self._file.truncate(start)
             raise
         if type in DURABLE:
             os.fsync(self._file.fileno())
-        self.seq += 1
+        self.seq += len(lines)
         return self.seq
 
     def close(self) -> None:
