@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,16 @@ def _spare_the_disk(data_dir: Path) -> None:
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_modify_db_settings: None, django_db_setup: None) -> None:
     """Make the test database on the server above."""
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """An empty DATA that every account of the machine may enter, unlike `tmp_path`."""
+    folder = Path(tempfile.mkdtemp(prefix="anneal-test-"))
+    folder.chmod(0o755)
+    yield folder / "var"
+    postgres.remove(folder / "var")
+    shutil.rmtree(folder)
 
 
 def pytest_configure(config: pytest.Config) -> None:
