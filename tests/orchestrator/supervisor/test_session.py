@@ -80,7 +80,7 @@ def up(data_dir) -> Iterator[Callable[..., Up]]:
             process.kill()
 
 
-def test_it_is_healthy_within_twenty_seconds_and_leaves_no_process(up):
+def test_it_is_healthy_within_twenty_seconds_and_leaves_no_process(up, data_dir):
     one = up()
     url, link = one.ready(within=20).groups()
     assert link.startswith(f"{url}/login/link/")
@@ -96,6 +96,7 @@ def test_it_is_healthy_within_twenty_seconds_and_leaves_no_process(up):
     assert "Traceback" not in one.said()
     assert [part for part in parts if part.process()] == []
     assert one.family() == []
+    assert not [*PROJECT_DIR.glob("celerybeat*"), *data_dir.rglob("celerybeat*")]
 
 
 def test_a_second_one_is_refused_and_says_where_the_first_is(up, data_dir):
