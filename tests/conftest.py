@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from django.conf import settings
 from django.db import connections
@@ -60,15 +61,19 @@ def data_dir() -> Iterator[Path]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Own the DATA that the settings have made, unless a worker of xdist borrows it."""
-    config.stash[OWNS_DATA] = not hasattr(config, "workerinput")
+    """Clean up after earlier sessions that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob("anneal-tests-*-*"):
+        if not psutil.pid_exists(int(folder.name.split("-")[2])):
+            data_dir_remove(folder)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave nothing behind."""
-    folder = os.environ.get("ANNEAL_TESTS_DATA_DIR", "")
-    if config.stash.get(OWNS_DATA, False) and Path(folder).name.startswith("anneal-tests-"):
-        shutil.rmtree(folder, ignore_errors=True)
+    """Leave nothing behind; a worker of xdist borrows the folder of its session."""
+    if not hasattr(config, "workerinput"):
+        data_dir_remove(Path(os.environ["ANNEAL_TESTS_DATA_DIR"]))
 
 
-OWNS_DATA = pytest.StashKey[bool]()
+def data_dir_remove(folder: Path) -> None:
+    """Remove a DATA with the database that may still run there."""
+    postgres.remove(folder)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,7 @@ import os
 import tempfile
 
 if "ANNEAL_TESTS_DATA_DIR" not in os.environ:
-    folder = tempfile.mkdtemp(prefix="anneal-tests-")
+    folder = tempfile.mkdtemp(prefix=f"anneal-tests-{os.getpid()}-")
     # The database's own account must be able to reach its files below.
     os.chmod(folder, 0o755)
     os.environ["ANNEAL_TESTS_DATA_DIR"] = folder

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from orchestrator import postgres
+from orchestrator.postgres import binaries
 from orchestrator.postgres.record import connection_words, record_read
 
 
@@ -83,6 +84,14 @@ def test_below_a_closed_folder_it_lives_elsewhere_and_the_folder_stays_closed(da
     assert home.is_relative_to(inside) == (os.geteuid() != 0)
     postgres.remove(inside)
     assert not home.exists()
+
+
+def test_programs_in_a_closed_folder_are_copied_to_where_the_server_reaches(data_dir, monkeypatch):
+    monkeypatch.setattr(binaries, "reaches", lambda account, path: False)
+    postgres.ensure_running(data_dir)
+    program = Path(psutil.Process(postgres.postmaster_pid(data_dir)).exe())
+    assert program.is_relative_to(data_dir / "postgres")
+    assert ask(data_dir, "SELECT 1") == [(1,)]
 
 
 def test_after_a_kill_it_starts_with_what_was_committed(data_dir):
