@@ -121,7 +121,7 @@ def _demo(admin: User, supervisor: Supervisor, *, until_done: bool) -> int:
     from orchestrator.services.demo import demo_launch  # noqa: PLC0415
     from orchestrator.supervisor.demo import Follower  # noqa: PLC0415
 
-    follower = Follower(demo_launch(admin))
+    follower = Follower([run.pk for run in demo_launch(owner=admin)])
     done = False
     while not supervisor.stopping.is_set() and not done:
         supervisor.watch(0.5)
@@ -146,7 +146,7 @@ def _end(supervisor: Supervisor) -> None:
 
 
 def _runs_release() -> None:
-    from orchestrator.services.runs import runs_release_local  # noqa: PLC0415
+    from orchestrator.services.release import runs_release_local  # noqa: PLC0415
 
     # Whatever goes wrong here, the processes are ended below and the journals keep their lines.
     try:
