@@ -8,7 +8,7 @@ from functools import wraps
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import RequestDataTooBig
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpResponse, HttpResponseNotAllowed
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
@@ -134,6 +134,7 @@ def problems_register(api: NinjaAPI) -> None:
     api.exception_handler(Conflict)(lambda request, error: problem(409, str(error)))
     api.exception_handler(KeyReused)(lambda request, error: problem(409, str(error)))
     api.exception_handler(Http404)(lambda request, error: problem(404, str(error)))
+    api.exception_handler(PermissionDenied)(lambda request, error: problem(403, str(error)))
     api.exception_handler(RequestDataTooBig)(lambda request, error: problem(413, str(error)))
     api.exception_handler(Exception)(unexpected)
 

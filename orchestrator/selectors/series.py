@@ -21,7 +21,7 @@ __all__ = ["cursor_of", "points_after", "series_keys", "series_read"]
 
 AXES = ("step", "time", "tokens")
 TOKENS = "num_tokens"
-POINTS_LEAST, POINTS_MOST = 5, 100_000
+POINTS_LEAST, POINTS_MOST = 6, 100_000
 
 Cursor = dict[str, int]
 

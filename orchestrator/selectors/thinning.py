@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-POINTS_PER_BUCKET = 5  # first, last, lowest, highest, first NaN
+POINTS_PER_BUCKET = 6  # first, last, lowest, highest, first and last NaN
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def thin(x: NDArray[Any], y: NDArray[Any], most: int) -> Thinned:
                 _first(y == low, bucket),
                 _first(y == high, bucket),
                 _first(missing, bucket),
+                _last(missing, bucket),
             ]
         )
     )

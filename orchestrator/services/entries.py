@@ -88,7 +88,7 @@ def _event_read(push: Push, source: str, seq: int, event: Any) -> None:
     elif kind == "log":
         push.log += _log_read(source, event, time)
     elif isinstance(kind, str) and kind in FACTS:
-        push.facts.append(storable(event))
+        push.facts.append(_fact_read(event))
     else:
         raise ValueError(f"'{_shown(kind)}' is not a type of event that this server knows")
 
@@ -112,6 +112,21 @@ def _metrics_read(push: Push, source: str, event: dict[str, Any], time: float) -
         push.points.append(Entry(key, seq, step, time, number_decode(value)))
     if "expect_next_in" in event:
         push.expect_next_in = promise_read(event["expect_next_in"])
+
+
+def _fact_read(event: dict[str, Any]) -> dict[str, Any]:
+    for name in ("step", "total_steps", "bytes"):
+        if name in event or (event["type"], name) == ("checkpoint", "step"):
+            _integer(event, name)
+    for name in ("state", "phase", "cause", "message", "path", "sha256", "level", "code"):
+        if not isinstance(event.get(name, ""), str):
+            raise ValueError(f"{name} must be a text")
+    if event["type"] == "status" and not event.get("state"):
+        raise ValueError("a status names its state")
+    if event.get("expect_next_in") is not None:
+        promise_read(event["expect_next_in"])
+    fact: dict[str, Any] = storable(event)
+    return fact
 
 
 def promise_read(value: Any) -> float:

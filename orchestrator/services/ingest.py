@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.db import DataError, transaction
 from django.utils import timezone
 
 from orchestrator.models import Attempt, LogLine, Run, Sample, Stream
 from orchestrator.selectors.wants import want_of
 from orchestrator.services.entries import PushError, push_read
+from orchestrator.services.facts import run_locked
 from orchestrator.services.hints import hint
+from orchestrator.services.outcomes import events_apply
 from orchestrator.services.points import points_copy
 from trainer.events import JOURNALS, number_encode
 from trainer.metrics import WARM_UP_PREFIX
-
-if find_spec("orchestrator.services.outcomes"):
-    from orchestrator.services.outcomes import events_apply
-else:  # until it lands
-
-    def events_apply(**_: Any) -> None:
-        pass
-
 
 if TYPE_CHECKING:
     from orchestrator.services.entries import Entry, Push
@@ -48,18 +41,25 @@ def push_ingest(
     Raises PushError, with nothing stored, when an event is faulty or the run is gone.
     """
     push = push_read(source=source, first=first, events=events)
+    try:
+        return _apply(run_id, attempt, source, push, first, len(events))
+    except DataError as error:
+        raise PushError(f"the database cannot hold these events: {error}") from error
+
+
+def _apply(run_id: str, attempt: int, source: str, push: Push, first: int, count: int) -> Ack:
     with transaction.atomic():
         stream = _stream_locked(run_id, attempt, source)
-        if first != stream.cursor + 1 or not events:
+        if first != stream.cursor + 1 or not count:
             run = Run.objects.get(pk=run_id)
             return Ack(stream.cursor, False, want_of(run, attempt))
         # The order of locks is stream, then run, everywhere.
-        run = Run.objects.select_for_update(no_key=True).get(pk=run_id)
+        run = run_locked(run_id)
         _rows_store(run_id, attempt, source, push)
-        if push.facts:
-            events_apply(run=run, attempt=attempt, source=source, events=push.facts)
+        # Without facts too: every push is a sign of life.
+        events_apply(run=run, attempt=attempt, source=source, events=push.facts)
         _newest_note(run, attempt, push)
-        stream.cursor += len(events)
+        stream.cursor += count
         stream.received = timezone.now()
         stream.save(update_fields=["cursor", "received"])
         _hints_send(run_id, attempt, stream.cursor, push)
@@ -94,17 +94,14 @@ def _rows_store(run_id: str, attempt: int, source: str, push: Push) -> None:
 
 
 def _newest_note(run: Run, attempt: int, push: Push) -> None:
-    """Keep what lists show of a run beside it: step, newest values, last contact."""
-    if attempt != run.attempt:
+    """Keep what lists show of a run beside it: step and newest values."""
+    if attempt != run.attempt or not push.points:
         return
-    fields = ["last_contact"]
-    run.last_contact = timezone.now()
+    run.latest = {**run.latest, **{e.key: number_encode(e.value) for e in push.points}}
+    fields = ["latest"]
     if push.expect_next_in is not None:
         run.expect_next_in = push.expect_next_in
         fields.append("expect_next_in")
-    if push.points:
-        run.latest = {**run.latest, **{e.key: number_encode(e.value) for e in push.points}}
-        fields.append("latest")
     newest = _newest_step(push)
     if newest is not None:
         run.step = newest.step
@@ -134,10 +131,12 @@ def _hints_send(run_id: str, attempt: int, cursor: int, push: Push) -> None:
 
 def beat(*, run_id: str, attempt: int) -> dict[str, Any]:
     """Note that the node still speaks for this attempt; return what people want of the run."""
-    run = Run.objects.filter(pk=run_id).first()
-    if run is None:
-        return {"want": "stop", "cause": "user", "message": "the run was deleted", "knobs": {}}
-    return want_of(run, attempt)
+    with transaction.atomic():
+        run = Run.objects.select_for_update(no_key=True).filter(pk=run_id).first()
+        if run is None:
+            return {"want": "stop", "cause": "user", "message": "the run was deleted", "knobs": {}}
+        events_apply(run=run, attempt=attempt, source="ship", events=[])
+        return want_of(run, attempt)
 
 
 def stream_done(*, run_id: str, attempt: int, counts: dict[str, int]) -> dict[str, int]:

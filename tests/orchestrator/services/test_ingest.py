@@ -6,10 +6,12 @@ import json
 import math
 import random
 import threading
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from orchestrator.models import LogLine, Point, Sample, Series, Stream
 from orchestrator.services import ingest, points
@@ -106,7 +108,48 @@ def test_the_run_shows_the_newest_values(run: Run) -> None:
     push(run, [metrics(1, 10, loss=3, reward=1), metrics(2, 11, loss=2)])
     run.refresh_from_db()
     assert (run.step, run.latest) == (11, {"loss": 2, "reward": 1})
-    assert run.last_contact is not None
+
+
+def test_every_push_and_beat_is_a_sign_of_life(run: Run) -> None:
+    run.state = "lost"
+    run.last_contact = timezone.now() - timedelta(hours=1)
+    run.save()
+    push(run, [sample(1)], source="samples")
+    run.refresh_from_db()
+    first = run.last_contact
+    assert first is not None and timezone.now() - first < timedelta(seconds=10)
+    assert run.state == "running"
+    assert ingest.beat(run_id=run.pk, attempt=1)["want"] == "run"
+    run.refresh_from_db()
+    assert run.last_contact is not None and run.last_contact > first
+
+
+def test_a_later_status_has_the_last_word_on_the_step(run: Run) -> None:
+    status = {"seq": 2, "time": T0, "type": "status", "state": "running", "step": 9}
+    push(run, [metrics(1, 8), status])
+    run.refresh_from_db()
+    assert run.step == 9
+    push(run, [{**status, "seq": 3, "step": 10}, metrics(4, 11)])
+    run.refresh_from_db()
+    assert run.step == 11
+
+
+FAULTY_FACTS = {
+    "status without state": {"type": "status"},
+    "state": {"type": "status", "state": 3},
+    "step": {"type": "heartbeat", "step": -1},
+    "step-huge": {"type": "heartbeat", "step": 2**63},
+    "promise": {"type": "heartbeat", "expect_next_in": "Infinity"},
+    "checkpoint": {"type": "checkpoint", "path": "x", "sha256": "0"},
+    "bytes": {"type": "checkpoint", "step": 1, "bytes": 2**70},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY_FACTS)
+def test_a_faulty_fact_is_refused(run: Run, fault: str) -> None:
+    with pytest.raises(PushError):
+        push(run, [metrics(1), {"seq": 2, "time": T0, **FAULTY_FACTS[fault]}])
+    assert not Point.objects.exists()
 
 
 def test_warm_up_does_not_move_the_step(run: Run) -> None:

@@ -1,0 +1,136 @@
+"""Nodes: they join, claim and speak with their token; people list them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from ninja import Field, Router
+from ninja.errors import AuthenticationError, HttpError
+from ninja.security import HttpBearer
+
+from orchestrator.api.problems import Conflict, problem
+from orchestrator.api.shapes import Listed, Strict
+from orchestrator.selectors.nodes import node_shape, nodes_list
+from orchestrator.services import claims, nodes
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+    from orchestrator.models import Node
+
+router = Router(tags=["nodes"])
+
+
+class NodeToken(HttpBearer):
+    """The token of a node."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> Node:
+        """Find the node."""
+        node = nodes.node_of_token(token)
+        if node is None:
+            raise AuthenticationError(message="the node token is unknown or was revoked")
+        return node
+
+
+class Join(Strict):
+    """A machine that wants to work."""
+
+    name: str = Field("", max_length=64)
+    slots: int | None = Field(None, ge=1, le=1024)
+    data_dir: str = Field("", max_length=4096)
+    proof: str = Field("", max_length=200)
+    inventory: dict[str, Any] = Field(default_factory=dict)
+
+
+class Joined(Strict):
+    """What a node needs to know of this server."""
+
+    id: str
+    name: str
+    slots: int
+    instance: str
+    broker: dict[str, Any]
+    heartbeat_seconds: float
+
+
+class ClaimIn(Strict):
+    """The attempt that a message named."""
+
+    run: str = Field(max_length=12)
+    attempt: int = Field(ge=1)
+
+
+class FailIn(ClaimIn):
+    """Why a claimed attempt could not be started."""
+
+    cause: str = Field("bad-input", max_length=24)
+    message: str = Field(max_length=4000)
+
+
+class HeartbeatIn(Strict):
+    """A node's sign of life."""
+
+    inventory: dict[str, Any] = Field(default_factory=dict)
+    runs: list[dict[str, Any]] = Field(default_factory=list, max_length=4096)
+    expect_next_in: float = Field(gt=0, le=600)
+    instance: str = Field("", max_length=32)
+
+
+@router.post("/nodes/join", auth=NodeToken(), response=Joined)
+def node_join(request: HttpRequest, payload: Join) -> dict[str, Any] | HttpResponse:
+    """Join this machine as a node; the answer says where the broker is."""
+    token = request.headers["Authorization"].partition(" ")[2].strip()
+    try:
+        node = nodes.node_join(token=token, **payload.model_dump())
+    except nodes.BrokerUnreachable as error:
+        return problem(409, str(error), proof_path=str(error.proof_path))
+    except ValueError as error:
+        raise Conflict(str(error)) from error
+    return {
+        "id": node.pk,
+        "name": node.name,
+        "slots": node.slots,
+        "instance": node.instance,
+        "broker": nodes.broker_of(node),
+        "heartbeat_seconds": nodes.HEARTBEAT_SECONDS,
+    }
+
+
+@router.post("/claims", auth=NodeToken(), response=dict[str, Any])
+def claim(request: HttpRequest, payload: ClaimIn) -> dict[str, Any]:
+    """Claim an attempt; 409 when it is old, doubled, cancelled, or another node's."""
+    order = claims.run_claim(node=request.auth, run_id=payload.run, attempt=payload.attempt)
+    if order is None:
+        raise Conflict("this attempt is not to be claimed (any more)")
+    return dataclasses.asdict(order)
+
+
+@router.post("/claims/fail", auth=NodeToken(), response=dict[str, Any])
+def claim_fail(request: HttpRequest, payload: FailIn) -> dict[str, Any]:
+    """Say why a claimed attempt could not be started; the run shows the sentence."""
+    told = claims.claim_fail(
+        node=request.auth,
+        run_id=payload.run,
+        attempt=payload.attempt,
+        cause=payload.cause,
+        message=payload.message,
+    )
+    return {"applied": told}
+
+
+@router.post("/heartbeats", auth=NodeToken(), response=dict[str, Any])
+def heartbeat(request: HttpRequest, payload: HeartbeatIn) -> dict[str, Any]:
+    """Note that a node and its runs are there; the answer names attempts that must end."""
+    try:
+        stale = nodes.node_heartbeat(node=request.auth, **payload.model_dump())
+    except nodes.NodeReplaced as error:
+        raise HttpError(410, str(error)) from error
+    return {"fenced": stale}
+
+
+@router.get("/nodes", response=Listed[dict[str, Any]])
+def node_list(request: HttpRequest) -> dict[str, Any]:
+    """Every node with its slots, what it has and what it runs."""
+    found = [node_shape(node) for node in nodes_list()]
+    return {"items": found, "count": len(found)}
