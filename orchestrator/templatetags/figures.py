@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import datetime, timedelta
 from typing import Any
@@ -135,3 +136,27 @@ def _relative(seconds: float) -> str:
 def percent(part: float, whole: float) -> float:
     """How much of `whole` has passed, from 0 to 100, for the width of a bar."""
     return round(max(0.0, min(100.0, 100 * part / whole)), 2) if whole else 0.0
+
+
+@register.filter
+def until(start: datetime, end: datetime) -> float:
+    """Seconds between two moments."""
+    return (end - start).total_seconds()
+
+
+@register.filter
+def item(mapping: Any, key: Any) -> Any:
+    """The value of a key that is not a plain name; None when it is not there."""
+    return mapping.get(key) if isinstance(mapping, dict) else None
+
+
+@register.filter
+def at(values: Any, place: int) -> Any:
+    """One item of a list by its place."""
+    return values[place]
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """JSON for a data- attribute; the template escapes it."""
+    return json.dumps(value, ensure_ascii=False)

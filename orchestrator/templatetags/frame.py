@@ -52,7 +52,7 @@ def nav_items(context: dict[str, Any]) -> list[dict[str, Any]]:
 @register.simple_tag
 def api_docs_url() -> str:
     """Where the API is described, or "" when it is not served."""
-    return _url_or_none("api-1.0.0:openapi-view") or _url_or_none("api:openapi-view") or ""
+    return _url_or_none("api:openapi-view") or ""
 
 
 @register.simple_tag(takes_context=True)
@@ -69,8 +69,14 @@ def toast_icon(level: str) -> str:
     return {"success": "check", "warning": "warning", "error": "error"}.get(level, "info")
 
 
-def _url_or_none(route: str) -> str | None:
+def _url_or_none(route: str, *args: Any) -> str | None:
     try:
-        return reverse(route)
+        return reverse(route, args=args)
     except NoReverseMatch:
         return None
+
+
+@register.simple_tag
+def route_or_none(route: str, *args: Any) -> str | None:
+    """The address of a route, or None while its page does not exist."""
+    return _url_or_none(route, *args)

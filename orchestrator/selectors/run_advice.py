@@ -1,0 +1,40 @@
+"""What to do about a run that failed or waits: one plain sentence per cause."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.models import State
+
+if TYPE_CHECKING:
+    from orchestrator.models import Run
+
+_OF_CAUSE = {
+    "oom": "It ran out of memory. Lower batch.tokens_per_microbatch first: it changes memory and speed, "
+    "never the gradient. Then rollout.group_size or data.max_tokens.",
+    "nan": "The loss became not a number. The weights before that step are saved: lower optimizer.lr or "
+    "max_grad_norm, or look at the last answers for a broken reward.",
+    "disk": "The disk of its node is full. Free space there, or lower checkpoint.keep_last, then retry.",
+    "crash": "The trainer stopped with an error; the last lines below say where. If it is a method of "
+    "yours, fix its file and retry.",
+    "killed": "The process was killed from outside, usually by the system for want of memory. Retry "
+    "continues from the newest checkpoint.",
+    "bad-input": "The spec or its data cannot run as they are. Change what the message names and launch "
+    "again.",
+    "node-lost": "Its node stopped answering. It goes back to the queue by itself while restarts remain.",
+}
+
+
+def advice(run: Run) -> str:
+    """The sentence for this run, or ""."""
+    if run.state == State.QUEUED and run.waits_for_id:
+        return "It starts by itself when the run before it has finished."
+    if run.state == State.QUEUED:
+        return "It starts by itself as soon as a node that fits has a free slot."
+    if run.state == State.PAUSED:
+        return "Its slot is free for others. Resume continues from the checkpoint, on any node."
+    if run.state == State.DRAFT:
+        return "It has not been launched yet."
+    if run.state in (State.FAILED, State.LOST):
+        return _OF_CAUSE.get(run.cause, _OF_CAUSE["crash"] if run.state == State.FAILED else "")
+    return ""

@@ -1,0 +1,31 @@
+"""Parts of a run's page that it asks for again while the run goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_GET
+
+from orchestrator.models import Run
+from orchestrator.selectors.events import events_list
+from orchestrator.selectors.sample_groups import groups_newest
+from orchestrator.views.run_tabs import FEW_EVENTS
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+
+@require_GET
+def newest(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The newest group of answers."""
+    run = get_object_or_404(Run, pk=run_id)
+    return render(request, "run/part_newest.html", {"run": run, "groups": groups_newest(run=run)})
+
+
+@require_GET
+def events(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The newest events."""
+    run = get_object_or_404(Run, pk=run_id)
+    found = events_list(run=run, per_page=FEW_EVENTS)[0]
+    return render(request, "run/part_events.html", {"run": run, "events": found})

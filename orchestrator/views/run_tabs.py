@@ -1,0 +1,119 @@
+"""What each tab of a run's page shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.models import ENDED, State
+from orchestrator.selectors.events import events_list, log_tail
+from orchestrator.selectors.run_seams import run_seams
+from orchestrator.selectors.run_spec import run_spec
+from orchestrator.selectors.run_words import chart_plan, chart_plans, spec_of
+from orchestrator.selectors.sample_groups import (
+    GROUPS_PER_PAGE,
+    groups_newest,
+    groups_page,
+    sample_steps,
+)
+from orchestrator.selectors.saved import saved_list
+from orchestrator.selectors.series import series_keys
+from orchestrator.selectors.vital_signs import signs_of
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+    from orchestrator.models import Run
+
+LAST_LINES, LOG_LINES, FEW_EVENTS = 12, 1000, 12
+
+
+def overview(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """Is it learning, is it healthy, what does it say now."""
+    spec = spec_of(run)
+    troubled = run.state in (State.FAILED, State.LOST)
+    return {
+        "plans": chart_plans(spec),
+        "signs": signs_of(spec, run.latest),
+        "seams": run_seams(run),
+        "groups": groups_newest(run=run),
+        "events": events_list(run=run, per_page=FEW_EVENTS)[0],
+        "last_lines": log_tail(run=run, lines=LAST_LINES) if troubled else [],
+    }
+
+
+def metrics(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """Every metric, by the part of its name before the first slash."""
+    groups: dict[str, list[Any]] = {}
+    for key in series_keys(run):
+        groups.setdefault(key.partition("/")[0] if "/" in key else "general", []).append(
+            chart_plan(key)
+        )
+    ordered = sorted(groups.items(), key=lambda group: (group[0] != "general", group[0]))
+    return {"groups": ordered, "seams": run_seams(run), "waiting": run.state not in ENDED}
+
+
+def rollouts(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """Answers of one step, by prompt."""
+    steps = sample_steps(run)
+    asked, page = _whole(request, "step"), _whole(request, "page") or 1
+    step = min(steps, key=lambda one: abs(one - asked)) if steps and asked is not None else None
+    step = steps[-1] if step is None and steps else step
+    if step is None:
+        return {"steps": []}
+    place = steps.index(step)
+    groups, count = groups_page(run=run, step=step, page=page)
+    return {
+        "steps": steps,
+        "step": step,
+        "before": steps[place - 1] if place else None,
+        "after": steps[place + 1] if place + 1 < len(steps) else None,
+        "groups": groups,
+        "count": count,
+        "page": page,
+        "more": page * GROUPS_PER_PAGE < count,
+        "first": (page - 1) * GROUPS_PER_PAGE + 1,
+        "last": (page - 1) * GROUPS_PER_PAGE + len(groups),
+    }
+
+
+def log(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """What the trainer printed, newest last."""
+    lines = log_tail(run=run, lines=LOG_LINES, before=_whole(request, "before"))
+    return {
+        "lines": lines,
+        "earlier": lines[0].pk if len(lines) == LOG_LINES else None,
+        "past": _whole(request, "before") is not None,
+    }
+
+
+def checkpoints(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """Saved weights with their figures."""
+    return saved_list(run)
+
+
+def spec(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """What was asked, what ran, and the differences."""
+    return run_spec(run, form="json" if request.GET.get("as") == "json" else "toml")
+
+
+def events(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """Everything that happened."""
+    page = _whole(request, "page") or 1
+    found, count = events_list(run=run, page=page)
+    return {"events": found, "count": count, "page": page, "more": page * 100 < count}
+
+
+TABS = {
+    "overview": ("Overview", overview),
+    "metrics": ("Metrics", metrics),
+    "rollouts": ("Rollouts", rollouts),
+    "log": ("Log", log),
+    "checkpoints": ("Checkpoints", checkpoints),
+    "spec": ("Spec", spec),
+    "events": ("Events", events),
+}
+
+
+def _whole(request: HttpRequest, name: str) -> int | None:
+    text = request.GET.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None

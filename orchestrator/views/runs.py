@@ -1,0 +1,74 @@
+"""The run list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_GET, require_POST
+
+from orchestrator.models import Run
+from orchestrator.selectors.run_rows import run_rows, state_counts, tags_in_use
+from orchestrator.selectors.runs import runs_list
+from orchestrator.selectors.spec_start import recipe_cards
+from orchestrator.views.run import run_ask
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+PER_PAGE = 50
+FIRST_RECIPES = 3
+FILTERS = ("state", "kind", "tag", "q")
+
+
+@require_GET
+def page(request: HttpRequest) -> HttpResponse:
+    """The whole page."""
+    context = _listed(request)
+    context |= {"states": state_counts(), "tags": tags_in_use()}
+    if not context["count"] and not context["filtered"]:
+        context["recipes"] = recipe_cards()[:FIRST_RECIPES]
+    return render(request, "runs/page.html", context)
+
+
+@require_GET
+def rows(request: HttpRequest) -> HttpResponse:
+    """The rows alone, under the same filters, for a list that has heard of a new run."""
+    return render(request, "runs/rows.html", _listed(request))
+
+
+@require_POST
+def stop(request: HttpRequest) -> HttpResponse:
+    """Stop the selected runs; each saves a checkpoint first."""
+    stopped = 0
+    for run in Run.objects.filter(pk__in=request.POST.getlist("run")):
+        try:
+            run_ask(run, "stop", request.user)
+            stopped += 1
+        except (PermissionDenied, ValueError) as problem:
+            messages.error(request, f"{run.name}: {problem}")
+    if stopped:
+        noun = "run" if stopped == 1 else "runs"
+        messages.success(request, f"{stopped} {noun} told to save a checkpoint and stop.")
+    back = request.POST.get("back", "")
+    safe = url_has_allowed_host_and_scheme(back, allowed_hosts={request.get_host()})
+    return redirect(back if safe else "runs")
+
+
+def _listed(request: HttpRequest) -> dict[str, Any]:
+    chosen = {name: request.GET.get(name, "").strip()[:200] for name in FILTERS}
+    number = request.GET.get("page", "1")
+    wanted = max(1, int(number)) if number.isdecimal() and len(number) < 7 else 1
+    asked: dict[str, Any] = {name: value or None for name, value in chosen.items()}
+    found, count = runs_list(**asked, page=wanted, per_page=PER_PAGE)
+    return {
+        "rows": run_rows(found),
+        "count": count,
+        "chosen": chosen,
+        "filtered": any(chosen.values()),
+        "pages": Paginator(range(count), PER_PAGE).get_page(wanted),
+    }

@@ -1,0 +1,42 @@
+"""Routes of the pages. The API's routes are in `orchestrator.api`, the sockets' in `orchestrator.routing`."""
+
+from __future__ import annotations
+
+from django.urls import path, register_converter
+from django.views.generic import RedirectView
+
+from orchestrator.views import account, login, run, run_parts, runs, search
+
+
+class PublicId:
+    """An id as `models.ids.new_id` makes them."""
+
+    regex = "[a-z2-7]{12}"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(PublicId, "id")
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="runs"), name="home"),
+    path("login/", login.SignIn.as_view(), name="login"),
+    path("login/link/<str:token>/", login.link, name="login-link"),
+    path("logout/", login.SignOut.as_view(), name="logout"),
+    path("account/", account.page, name="account"),
+    path("account/tokens/", account.token_create, name="token-create"),
+    path("account/tokens/<int:token_id>/revoke/", account.token_revoke, name="token-revoke"),
+    path("search/", search.page, name="search"),
+    path("runs/", runs.page, name="runs"),
+    path("runs/rows/", runs.rows, name="runs-rows"),
+    path("runs/stop/", runs.stop, name="runs-stop"),
+    path("runs/<id:run_id>/", run.page, name="run"),
+    path("runs/<id:run_id>/do/<slug:verb>/", run.act, name="run-act"),
+    path("runs/<id:run_id>/newest/", run_parts.newest, name="run-newest"),
+    path("runs/<id:run_id>/events-part/", run_parts.events, name="run-events"),
+    path("runs/<id:run_id>/<slug:tab>/", run.page, name="run-tab"),
+]

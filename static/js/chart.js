@@ -1,0 +1,74 @@
+/** One chart on the page: a figure with data-chart becomes a Plotly plot that can be redrawn cheaply. */
+import { CONFIG, layout } from "./look.js";
+import { noteDrawn } from "./drawn.js";
+import { figure as words } from "./format.js";
+import { axisValues, traces } from "./traces.js";
+
+/** Make a chart of `element`; `zoomed(range | null)` is called when its reader zooms. */
+export function createChart(element, zoomed) {
+  const plot = element.querySelector("[data-plot]");
+  const keys = JSON.parse(element.dataset.chart);
+  const options = { stacked: "stacked" in element.dataset, names: JSON.parse(element.dataset.names || "{}") };
+  let made = false;
+
+  function draw(curves, view) {
+    const built = traces(keys, curves, view.look, { ...options, axis: view.axis, smoothing: view.smoothing });
+    describe(element, keys, curves);
+    if (!built.data.length) return waitingFor(element, view);
+    element.dataset.status = "drawn";
+    const shape = layout(view.look, view.axis);
+    shape.annotations = built.annotations;
+    shape.shapes = seams(view, shape.annotations);
+    shape.xaxis.range = view.range ? axisValues(view.range, view.axis) : undefined;
+    shape.xaxis.autorange = !view.range;
+    shape.uirevision = `${view.axis} ${view.range ?? "whole"}`;
+    if (made) Plotly.react(plot, built.data, shape, CONFIG);
+    else {
+      plot.replaceChildren();
+      Plotly.newPlot(plot, built.data, shape, CONFIG);
+      made = true;
+      plot.on("plotly_relayout", relayout);
+      plot.on("plotly_doubleclick", () => zoomed(null));
+    }
+    noteDrawn(keys, curves);
+  }
+
+  function relayout(change) {
+    const [low, high] = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+    if (low !== undefined && high !== undefined) zoomed([low, high].map(plain));
+  }
+
+  return { element, keys, draw };
+}
+
+/** A place on the axis as data: Plotly gives times as local text. */
+const plain = (place) => (typeof place === "string" ? new Date(place.replace(" ", "T")).getTime() / 1000 : place);
+
+/** The badge of reduced curves, and the last value for readers that see no plot. */
+function describe(element, keys, curves) {
+  const reduced = keys.map((key) => curves[key]).filter((curve) => curve?.reduced);
+  const badge = element.querySelector("[data-reduced]");
+  badge.hidden = reduced.length === 0;
+  if (reduced.length) {
+    const stored = Math.max(...reduced.map((curve) => curve.total));
+    const shown = Math.max(...reduced.map((curve) => curve.x.length));
+    badge.textContent = `${words(stored)} → ${words(shown)}`;
+  }
+}
+
+function waitingFor(element, view) {
+  element.dataset.status = "empty";
+  element.querySelector("[data-empty]").textContent = view.ended
+    ? "This run has no value of it."
+    : element.dataset.evaluation !== undefined ? "No value yet: evaluation comes at the start, at its steps and at the end." : "No value yet: the first step has not ended.";
+}
+
+function seams(view, annotations) {
+  if (view.axis === "tokens") return [];
+  return view.seams.map(({ step, time, label, kind }) => {
+    const x = view.axis === "time" ? time * 1000 - new Date().getTimezoneOffset() * 60_000 : step;
+    const colour = kind === "knob" ? view.look.violet : view.look.faint;
+    annotations.push({ x, xanchor: "left", xshift: 2, y: 1, yref: "paper", yanchor: "top", showarrow: false, text: label, font: { size: 10, color: colour } });
+    return { type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", line: { color: colour, width: 1, dash: "dot" } };
+  });
+}

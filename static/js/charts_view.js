@@ -1,0 +1,101 @@
+/** All charts of a page: their feed, their shared axis, smoothing and zoom, all kept in the URL. */
+import { createChart } from "./chart.js";
+import { createFeed } from "./feed.js";
+import { look } from "./look.js";
+import { scheduler } from "./redraw.js";
+
+const AXES = ["step", "time", "tokens"];
+
+/** Start the charts below `root`; gives the feed, or null when the page has none. */
+export function chartsView(root, send) {
+  const figures = [...root.querySelectorAll("[data-chart]")];
+  if (!figures.length) return null;
+  const view = { ...fromUrl(), look: look(), seams: JSON.parse(document.getElementById("seams")?.textContent ?? "[]"), ended: "ended" in root.dataset };
+  const charts = figures.map((figure) => createChart(figure, zoom));
+  const scheduled = scheduler((chart) => chart.draw(feed.curves(), view), (chart) => {
+    feed.want(chart.keys);
+    if (chart.element.dataset.status) scheduled.mark([chart]);
+  });
+  const feed = createFeed({ run: root.dataset.run, url: root.dataset.seriesUrl, send, changed, failed });
+  feed.look({ axis: view.axis, range: view.range });
+  charts.forEach((chart) => scheduled.add(chart));
+
+  function changed(keys) {
+    const touched = new Set(keys);
+    scheduled.mark(charts.filter((chart) => chart.keys.some((key) => touched.has(key))));
+    for (const chart of charts) delete chart.element.dataset.failed;
+  }
+
+  function failed(error) {
+    for (const chart of charts) {
+      chart.element.dataset.failed = "";
+      chart.element.querySelector("[data-problem]").textContent = `The curves did not come: ${error.message}.`;
+    }
+  }
+
+  function zoom(range) {
+    const narrowed = view.range !== null;
+    view.range = range;
+    toUrl(view);
+    showZoom(root, range);
+    // Raw detail is worth a request only where points were left out.
+    const reduced = Object.values(feed.curves()).some((curve) => curve.reduced);
+    if (reduced || narrowed) feed.look({ range });
+    scheduled.mark(charts);
+  }
+
+  for (const button of root.querySelectorAll("[data-axis]")) {
+    press(root, view.axis);
+    button.addEventListener("click", () => {
+      view.axis = button.dataset.axis;
+      view.range = null;
+      press(root, view.axis);
+      showZoom(root, null);
+      toUrl(view);
+      feed.look({ axis: view.axis, range: null });
+    });
+  }
+  const slider = root.querySelector("[data-smoothing]");
+  if (slider) {
+    slider.value = view.smoothing;
+    slider.addEventListener("input", () => {
+      view.smoothing = Number(slider.value);
+      toUrl(view);
+      scheduled.mark(charts);
+    });
+  }
+  root.querySelector("[data-zoom-out]")?.addEventListener("click", () => zoom(null));
+  showZoom(root, view.range);
+  document.addEventListener("themechange", () => { view.look = look(); scheduled.mark(charts); });
+  root.addEventListener("click", (event) => event.target.closest("[data-retry]") && feed.load());
+  return { feed, ended() { view.ended = true; scheduled.mark(charts); } };
+}
+
+function press(root, axis) {
+  for (const button of root.querySelectorAll("[data-axis]")) button.setAttribute("aria-pressed", String(button.dataset.axis === axis));
+}
+
+function showZoom(root, range) {
+  const button = root.querySelector("[data-zoom-out]");
+  if (button) button.hidden = range === null;
+}
+
+function fromUrl() {
+  const query = new URLSearchParams(location.search);
+  const [low, high] = [query.get("from"), query.get("to")].map((text) => (text === null ? NaN : Number(text)));
+  const smoothing = Number(query.get("smooth") ?? 0.6);
+  return {
+    axis: AXES.includes(query.get("x")) ? query.get("x") : "step",
+    smoothing: smoothing >= 0 && smoothing < 1 ? smoothing : 0.6,
+    range: Number.isFinite(low) && Number.isFinite(high) ? [low, high] : null,
+  };
+}
+
+function toUrl({ axis, smoothing, range }) {
+  const query = new URLSearchParams(location.search);
+  for (const name of ["x", "from", "to", "smooth"]) query.delete(name);
+  if (axis !== "step") query.set("x", axis);
+  if (smoothing !== 0.6) query.set("smooth", smoothing);
+  if (range) [query.set("from", Number(range[0].toPrecision(12))), query.set("to", Number(range[1].toPrecision(12)))];
+  history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
+}

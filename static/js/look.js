@@ -1,0 +1,42 @@
+/** The theme's colours as Plotly needs them, and the one template of all charts. */
+
+/** Read the tokens as they are now, resolved for light or dark. */
+export function look() {
+  const probe = document.createElement("i");
+  probe.hidden = true;
+  document.body.append(probe);
+  const resolve = (token) => {
+    probe.style.color = `var(${token})`;
+    return getComputedStyle(probe).color;
+  };
+  const style = getComputedStyle(document.documentElement);
+  const found = {
+    series: [1, 2, 3, 4, 5, 6, 7, 8].map((at) => resolve(`--series-${at}`)),
+    ink: resolve("--ink"), faint: resolve("--ink-3"), line: resolve("--line"), strong: resolve("--line-strong"),
+    surface: resolve("--surface"), raised: resolve("--raised"), bad: resolve("--red"), violet: resolve("--violet"),
+    sans: style.getPropertyValue("--sans").trim(), mono: style.getPropertyValue("--mono").trim(),
+  };
+  probe.remove();
+  return found;
+}
+
+/** Layout shared by every chart. `axis` is step, time or tokens. */
+export function layout(look, axis) {
+  const grid = { gridcolor: look.line, zeroline: false, linecolor: look.strong, tickfont: { color: look.faint, size: 11 }, automargin: false };
+  return {
+    autosize: true, uirevision: axis, showlegend: false, dragmode: "zoom", hovermode: "x unified",
+    margin: { l: 46, r: 48, t: 8, b: 24 },
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: look.sans, size: 11, color: look.ink },
+    hoverlabel: { bgcolor: look.raised, bordercolor: look.strong, font: { size: 11, color: look.ink, family: look.mono }, namelength: 28 },
+    xaxis: { ...grid, type: axis === "time" ? "date" : "linear", showline: true, nticks: 6, hoverformat: axis === "time" ? "%H:%M:%S" : ",d", tickformat: axis === "tokens" ? "~s" : undefined, fixedrange: false, separatethousands: true, rangemode: "normal" },
+    yaxis: { ...grid, nticks: 5, tickformat: "~g", exponentformat: "e", fixedrange: true },
+    yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
+  };
+}
+
+/** Plotly's own settings. */
+export const CONFIG = {
+  displaylogo: false, responsive: true, doubleClick: false, scrollZoom: false,
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d", "zoom2d", "resetScale2d"],
+};

@@ -1,0 +1,57 @@
+/** The page of a run: one socket feeds the header, the charts, the newest answers and the log. */
+import { chartsView } from "./charts_view.js";
+import { confirmForms } from "./confirm.js";
+import { showConnection } from "./connection.js";
+import { foldLong } from "./fold.js";
+import { logView } from "./log_view.js";
+import { metricFilter } from "./metric_filter.js";
+import { partView } from "./part_view.js";
+import { showRun, showWidths } from "./run_fields.js";
+import { connect } from "./socket.js";
+import { showTiles } from "./tiles.js";
+
+const ENDED = ["stopped", "finished", "failed"];
+const root = document.querySelector("[data-run-page]");
+const run = root.dataset.run;
+let socket = null;
+
+const charts = chartsView(root, (frame) => socket?.send(frame));
+const log = logView(root.querySelector("[data-log]"));
+const newest = partView(root.querySelector("[data-newest]"), foldLong);
+const events = partView(root.querySelector("[data-events]"));
+let state = root.dataset.state;
+let told = root.dataset.told;
+
+const hear = {
+  points: (message) => charts?.feed.heard(message),
+  gap: () => charts?.feed.load(),
+  samples: () => newest.refresh(),
+  log: (message) => log?.append(message.lines),
+  run: ({ run: shape }) => {
+    showRun(root, shape);
+    showTiles(root, shape.latest ?? {});
+    const now = `${shape.state} ${shape.phase} ${shape.attempt}`;
+    if (now !== told) events.refresh();
+    told = now;
+    if (shape.state === state) return;
+    // What the page says beside the fields (why it waits, what failed) is written by the server.
+    if (ENDED.includes(shape.state) || ENDED.includes(state) || "waiting" in root.dataset) return reloadSoon();
+    state = shape.state;
+  },
+};
+
+let reloading = null;
+function reloadSoon() {
+  reloading ??= setTimeout(() => location.reload(), 600);
+}
+
+showWidths(root);
+foldLong(root);
+showTiles(root, JSON.parse(document.getElementById("latest")?.textContent ?? "{}"));
+metricFilter(root);
+confirmForms(document);
+socket = connect(document.body.dataset.socket, {
+  watches: () => [charts ? charts.feed.watch() : { op: "watch", topic: "run", run, keys: [] }],
+  heard: (message) => (message.run === run || message.run?.id === run) && hear[message.op]?.(message),
+  told: showConnection,
+});

@@ -1,0 +1,76 @@
+/** From curves to Plotly traces, edge labels and seams. No DOM: everything comes in, plain objects go out. */
+import { figure } from "./format.js";
+import { smooth } from "./smooth.js";
+
+const DASHES = ["solid", "dash", "dot"];
+
+/** Traces and annotations of one chart. `look` has the colours; `options` axis, smoothing, stacked, names. */
+export function traces(keys, curves, look, options) {
+  const drawn = keys.flatMap((key, at) => {
+    const curve = curves[key];
+    if (!curve?.x.length) return [];
+    const pen = { colour: look.series[at % look.series.length], dash: DASHES[Math.floor(at / look.series.length) % DASHES.length] };
+    return [{ key, at, curve, pen, x: axisValues(curve.x, options.axis), name: options.names?.[key] ?? key }];
+  });
+  return {
+    data: drawn.flatMap((line) => (options.stacked ? area(line) : lines(line, options))).concat(drawn.flatMap((line) => missing(line, look))),
+    annotations: options.stacked ? [] : edgeLabels(drawn, look),
+  };
+}
+
+/** Values of the x axis as Plotly takes them: wall time becomes the browser's local time. */
+export function axisValues(x, axis) {
+  if (axis !== "time") return x;
+  const shift = new Date().getTimezoneOffset() * 60_000;
+  return x.map((seconds) => seconds * 1000 - shift);
+}
+
+function lines({ key, curve, pen, x, name }, { smoothing }) {
+  const hover = { hovertemplate: "%{y:.4~g}", name };
+  const line = { color: pen.colour, width: 1.5, dash: pen.dash };
+  const y = finite(curve.y);
+  if (isEvaluation(key)) {
+    return [{ ...SCATTER, ...hover, x, y, mode: "lines+markers", line: { ...line, width: 1, dash: "dot" }, marker: { size: 6, color: pen.colour } }];
+  }
+  // A single point has no line: it would be there and not be seen.
+  if (x.length === 1) return [{ ...SCATTER, ...hover, x, y, mode: "markers", marker: { size: 6, color: pen.colour } }];
+  if (!(smoothing > 0)) return [{ ...SCATTER, ...hover, x, y, mode: "lines", line }];
+  return [
+    { ...SCATTER, x, y, name, mode: "lines", line: { ...line, width: 1 }, opacity: 0.3, hovertemplate: "%{y:.4~g} raw<extra></extra>" },
+    { ...SCATTER, ...hover, x, y: smooth(y, smoothing), mode: "lines", line: { ...line, width: 2 } },
+  ];
+}
+
+function area({ curve, pen, x, name }) {
+  return [{ ...SCATTER, x, y: finite(curve.y), name, mode: "lines", stackgroup: "parts", line: { width: 0 }, fillcolor: pen.colour, opacity: 1, hovertemplate: "%{y:.3~g} s" }];
+}
+
+/** Values that no line can show stand as ticks on the axis: NaN and −∞ below, ∞ above. */
+function missing({ curve, x, name }, look) {
+  const spots = curve.y.flatMap((value, at) => (Number.isFinite(value) ? [] : [{ x: x[at], top: value === Infinity, word: figure(value) }]));
+  if (!spots.length) return [];
+  return [{
+    ...SCATTER, x: spots.map((spot) => spot.x), y: spots.map((spot) => (spot.top ? 1 : 0)), yaxis: "y2", mode: "markers", name,
+    text: spots.map((spot) => spot.word), hovertemplate: "%{text}", cliponaxis: false,
+    marker: { symbol: "line-ns", size: 9, color: look.bad, line: { width: 1.5, color: look.bad } },
+  }];
+}
+
+function edgeLabels(drawn, look) {
+  const labels = drawn.flatMap(({ curve, pen }) => {
+    const at = curve.y.findLastIndex((value) => !Number.isNaN(value));
+    return at === -1 || !Number.isFinite(curve.y[at]) ? [] : [{ y: curve.y[at], pen }];
+  });
+  const values = drawn.flatMap(({ curve }) => curve.y.filter(Number.isFinite));
+  const span = Math.max(...values) - Math.min(...values) || 1;
+  const close = labels.length === 2 && Math.abs(labels[0].y - labels[1].y) < span * 0.1;
+  return labels.slice(0, 4).map(({ y, pen }, at) => ({
+    xref: "paper", x: 1, xanchor: "left", y, yanchor: "middle", showarrow: false, text: figure(y), xshift: 4,
+    yshift: close ? (labels[at].y >= labels[1 - at].y ? 6 : -6) : 0,
+    font: { size: 11, color: pen.colour, family: look.mono },
+  }));
+}
+
+const SCATTER = { type: "scatter" };
+const isEvaluation = (key) => /(^|\/)eval\//.test(key);
+const finite = (values) => values.map((value) => (Number.isFinite(value) ? value : NaN));
