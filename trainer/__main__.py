@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, do, and return the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    # argparse gives up on overrides that stand behind an option: they come back as unknown.
+    options, rest = parser.parse_known_args(arguments)
+    if any(item.startswith("-") for item in rest) or (rest and not hasattr(options, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
     try:
         code: int = options.action(options)
     except BrokenPipeError:

@@ -1,0 +1,141 @@
+"""A run stopped and resumed equals the run never stopped, to the last bit."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.trainer.engine.support import KINDS, TINY
+from trainer.control import Control
+from trainer.engine import orders
+
+LAST = TINY["budget"]["max_steps"]
+
+
+def assert_equal(runs, one, two):
+    assert runs.checkpoint_bytes(one, LAST) == runs.checkpoint_bytes(two, LAST)
+    assert runs.metrics(one) == runs.metrics(two)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_a_run_stopped_between_steps_equals_the_run_never_stopped(runs, stop_after, kind, step):
+    assert runs.run("calm", *KINDS[kind]) == 0
+    stop_after(runs.dir("stopped"), 1, step, Control("stop", "user", "stopped by ada"))
+    assert runs.run("stopped", *KINDS[kind]) == 3
+    assert runs.end("stopped")["message"] == "stopped by ada"
+    assert runs.dir("stopped").checkpoint_steps()[-1] == step
+    assert runs.resume("stopped") == 0
+    assert_equal(runs, "calm", "stopped")
+
+
+@pytest.mark.parametrize("kind", ["grpo", "sft", "dpo"])
+@pytest.mark.parametrize("moment", range(4))
+def test_a_run_stopped_inside_a_step_or_an_evaluation_loses_nothing(
+    runs, monkeypatch, kind, moment
+):
+    assert runs.run("calm", *KINDS[kind]) == 0
+    check, calls = orders.Orders.check, iter(range(1 << 30))
+    at = random.Random(f"{kind}{moment}").randrange(20, 120)
+
+    def check_and_stop(self, *, now=False):
+        if next(calls) == at:
+            raise orders.Halt("paused", "user", "paused on request")
+        check(self, now=now)
+
+    monkeypatch.setattr(orders.Orders, "check", check_and_stop)
+    code = runs.run("stopped", *KINDS[kind])
+    assert code in (4, 0)
+    if code == 4:
+        assert runs.resume("stopped") == 0
+    assert_equal(runs, "calm", "stopped")
+
+
+def test_a_warm_up_is_resumed_too(runs, stop_after, tmp_path):
+    recipe = tmp_path / "warm.toml"
+    recipe.write_text(
+        '[data]\ntrain = [{ source = "noisy-sort", limit = 12, options = { digits = 3 } }]\n'
+        '[objective]\ntype = "sft"\n[budget]\nmax_steps = 5\n[checkpoint]\nevery_steps = 2\n'
+        "[batch]\nprompts_per_step = 4\n"
+    )
+    warm = [*KINDS["grpo"], f"model.warm_start={recipe}"]
+    assert runs.run("calm", *warm) == 0
+    keys = {key for _, key in runs.metrics("calm")}
+    assert {"warmup/loss", "loss", "eval/reward"} <= keys
+    for name, step, key in (("early", 3, "warmup/loss"), ("late", 2, "loss")):
+        with pytest.MonkeyPatch.context():
+            stop_after(runs.dir(name), 1, step, Control("stop"), key)
+            assert runs.run(name, *warm) == 3
+        assert runs.resume(name) == 0
+        assert_equal(runs, "calm", name)
+    assert runs.dir("early").checkpoint_steps() == [4, 6]
+
+
+def test_it_resumes_from_step_0_when_there_is_no_checkpoint(runs, stop_after):
+    assert runs.run("calm", *KINDS["grpo"]) == 0
+    stop_after(runs.dir("early"), 1, 0, Control("pause"), "eval/reward")
+    assert runs.run("early", *KINDS["grpo"]) == 4
+    assert runs.dir("early").checkpoint_steps() == []
+    assert runs.resume("early", "--attempt", "5") == 0
+    assert runs.dir("early").attempts() == [1, 5]
+    assert_equal(runs, "calm", "early")
+
+
+def test_counters_go_on_after_resuming(runs, stop_after):
+    stop_after(runs.dir("run"), 1, 3, Control("stop"))
+    runs.run("run", *KINDS["grpo"])
+    runs.resume("run")
+    tokens = [
+        value for (_, key), value in sorted(runs.metrics("run").items()) if key == "num_tokens"
+    ]
+    assert tokens == sorted(tokens) and len(tokens) == LAST and tokens[0] > 0
+
+
+def test_a_damaged_checkpoint_is_passed_over(runs):
+    assert runs.run("run", *KINDS["sft"]) == 0
+    before = runs.checkpoint_bytes("run", LAST)
+    weights = runs.dir("run").checkpoint(LAST) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert runs.resume("run") == 0
+    assert runs.events("run", 2)[1]["data"]["resumed_from"] == "step-4"
+    assert runs.checkpoint_bytes("run", LAST) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_run_killed_at_any_moment_equals_the_calm_run(runs, seed):
+    kind = list(KINDS)[seed]
+    long = [*KINDS[kind], "budget.max_steps=60", "checkpoint.every_steps=3"]
+    assert runs.run("calm", *long) == 0
+    draw = random.Random(seed)
+    arguments = ["run", str(runs.spec_path), "--dir", str(runs.folder / "killed"), *long]
+    for _ in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trainer", *arguments],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        journal = runs.dir("killed").attempt(max(runs.dir("killed").attempts(), default=0) + 1)
+        while process.poll() is None and time.monotonic() < deadline:
+            path = journal.journal("trainer")
+            if path.exists() and b'"phase":"train"' in path.read_bytes():
+                time.sleep(draw.uniform(0, 0.4))
+                break
+            time.sleep(0.02)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        arguments = ["resume", str(runs.folder / "killed")]
+    else:
+        assert runs.resume("killed") == 0
+    assert process.returncode in (0, -signal.SIGKILL)
+    assert runs.end("killed", runs.dir("killed").attempts()[-1])["state"] == "finished"
+    assert runs.checkpoint_bytes("killed", 60) == runs.checkpoint_bytes("calm", 60)
+    assert runs.metrics("killed") == runs.metrics("calm")
