@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.postgres.record import Record
 
 READY_WITHIN = 60.0  # seconds; crash recovery after a long session takes some
+STARTS = 12  # attempts before a server that keeps giving up is given up
 FAST_WITHIN = 20.0  # seconds for a fast shutdown, which ends every session and writes a checkpoint
 
 
@@ -122,9 +123,9 @@ def _wait_until_it_answers(data_dir: Path, record: Record) -> None:
     starts = 0
     while time.monotonic() < deadline:
         if server.postmaster(record) is None:
-            if starts == 8:
+            if starts == STARTS:
                 break
-            time.sleep(0.25 * min(starts, 4))
+            time.sleep(0.1 * min(starts, 5))
             server.launch(record, log)
             starts += 1
         try:
