@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from django.http import HttpRequest, HttpResponse
 from ninja import Field, Router
 from ninja.errors import AuthenticationError, HttpError
 from ninja.security import HttpBearer
@@ -15,7 +16,6 @@ from orchestrator.selectors.nodes import node_shape, nodes_list
 from orchestrator.services import claims, nodes
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponse
 
     from orchestrator.models import Node
 
@@ -84,7 +84,7 @@ def node_join(request: HttpRequest, payload: Join) -> dict[str, Any] | HttpRespo
     try:
         node = nodes.node_join(token=token, **payload.model_dump())
     except nodes.BrokerUnreachable as error:
-        return problem(409, str(error), proof_path=str(error.proof_path))
+        return problem(409, str(error), Anneal_Proof=str(error.proof_path))
     except ValueError as error:
         raise Conflict(str(error)) from error
     return {

@@ -43,8 +43,8 @@ class Process(models.TextChoices):
 
     NONE = "none"  # no attempt is under way
     DISPATCHED = "dispatched"  # an order was sent, nobody claimed it yet
-    CLAIMED = "claimed"  # a node has the lease, the trainer has not spoken
-    ALIVE = "alive"  # the trainer has spoken
+    CLAIMED = "claimed"  # a node has the lease, the trainer is not at work yet
+    ALIVE = "alive"  # the trainer is at work
     EXITED = "exited"  # the attempt ended, `cause` says how
 
 

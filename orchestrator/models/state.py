@@ -27,7 +27,7 @@ STATE_OF_CAUSE: dict[str, State] = {
 def shown_state(*, desired: str, process: str, cause: str, in_contact: bool) -> State:
     """The state of a run from what is wanted, where its process is, how it ended, and contact.
 
-    `in_contact` is False once the promise of the trainer plus grace has passed.
+    `in_contact` is False once the lease has run out: nothing that belongs to the run has spoken.
     """
     if process == Process.EXITED:
         return STATE_OF_CAUSE.get(cause, State.FAILED)
@@ -40,7 +40,11 @@ def shown_state(*, desired: str, process: str, cause: str, in_contact: bool) -> 
             Desired.STOP: State.STOPPING,
         }[Desired(desired)]
     if process == Process.CLAIMED:
-        return State.STOPPING if desired == Desired.STOP else State.STARTING
+        return {
+            Desired.RUN: State.STARTING,
+            Desired.PAUSE: State.PAUSING,
+            Desired.STOP: State.STOPPING,
+        }[Desired(desired)]
     return {
         Desired.RUN: State.QUEUED,
         Desired.PAUSE: State.PAUSED,

@@ -1,0 +1,142 @@
+"""The hosts on this machine: which live, and what the dead ones left to do."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.data_dir import PROJECT_DIR
+from trainer.control import Control
+from trainer.events import TERMINAL
+from trainer.journal import last_event
+from trainer.processes import processes_read
+from trainer.rundir import RunDir, write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from trainer.rundir import AttemptDir
+
+log = logging.getLogger(__name__)
+
+YOUNG = 15.0
+"""Seconds that a new attempt may take until its host has noted itself."""
+AGAIN_AFTER = 10.0
+
+
+@dataclass
+class Hosts:
+    """Every attempt in a data directory that has a lease and is not delivered yet."""
+
+    data_dir: Path
+    _settled: set[Path] = field(default_factory=set)
+    _helped: dict[Path, float] = field(default_factory=dict)
+
+    def live(self) -> list[dict[str, Any]]:
+        """The attempts whose host lives, as heartbeats name them."""
+        return [
+            {"run": attempt.path.parent.name, "attempt": attempt.number}
+            for attempt in self.open_attempts()
+            if _lives(attempt, "host") or _lives(attempt, "trainer")
+        ]
+
+    def open_attempts(self) -> Iterator[AttemptDir]:
+        """Attempts that this machine still has something to do for."""
+        runs = self.data_dir / "runs"
+        for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
+            run = RunDir(folder)
+            for number in run.attempts():
+                attempt = run.attempt(number)
+                if attempt.path in self._settled or not attempt.lease.exists():
+                    continue
+                if (attempt.path / "delivered.json").exists() and not _lives(attempt, "host"):
+                    self._settled.add(attempt.path)
+                    continue
+                yield attempt
+
+    def tend(self, socket_url: str) -> None:
+        """Give every attempt whose host died a new one, and every undelivered journal a ship."""
+        now = time.monotonic()
+        for attempt in self.open_attempts():
+            self._lease_point(attempt, socket_url)
+            young = time.time() - attempt.lease.stat().st_mtime < YOUNG
+            recent = now - self._helped.get(attempt.path, -AGAIN_AFTER) < AGAIN_AFTER
+            if young or recent or _lives(attempt, "host"):
+                continue
+            if not _ended(attempt):
+                log.warning("the host of %s is gone; a new one takes over", attempt.path)
+                host_start(attempt, ["--adopt"])
+            elif _lives(attempt, "ship"):
+                continue
+            else:
+                log.info("delivering what is left of %s", attempt.path)
+                ship_start(attempt)
+            self._helped[attempt.path] = now
+
+    def fence(self, run_id: str, attempt: int) -> None:
+        """Tell an attempt that a newer one has taken over elsewhere."""
+        found = RunDir(self.data_dir / "runs" / run_id).attempt(attempt)
+        if found.path.is_dir():
+            order = Control("stop", "fenced", "a newer attempt took over")
+            if not found.control.exists() or "fenced" not in found.control.read_text():
+                order.write(found.control)
+
+    def gpus_taken(self) -> set[int]:
+        """Indices of the GPUs that live attempts were given."""
+        taken: set[int] = set()
+        for attempt in self.open_attempts():
+            if _lives(attempt, "host") or _lives(attempt, "trainer"):
+                with suppress(OSError, ValueError):
+                    taken |= set(json.loads(attempt.lease.read_text()).get("gpus", []))
+        return taken
+
+    def _lease_point(self, attempt: AttemptDir, socket_url: str) -> None:
+        """A server that came back under another address: `ship` reads it when it connects again."""
+        with suppress(OSError, ValueError):
+            lease = json.loads(attempt.lease.read_text())
+            if lease["server"] != socket_url:
+                write_atomic(attempt.lease, json.dumps({**lease, "server": socket_url}), 0o600)
+                log.info("%s now ships to %s (was %s)", attempt.path, socket_url, lease["server"])
+
+
+def host_start(
+    attempt: AttemptDir, arguments: list[str], env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a host that outlives us: a session of its own, no pipe to anybody."""
+    command = [sys.executable, "-m", "trainer.host", "--dir", str(attempt.path.parent)]
+    return _detached([*command, "--attempt", str(attempt.number), *arguments], env)
+
+
+def ship_start(attempt: AttemptDir) -> subprocess.Popen[bytes]:
+    """Start a ship for journals that nobody writes any more."""
+    command = [sys.executable, "-m", "trainer.ship", "--dir", str(attempt.path.parent)]
+    return _detached([*command, "--attempt", str(attempt.number)], None)
+
+
+def _detached(command: list[str], env: dict[str, str] | None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=PROJECT_DIR,
+        env=env,
+        start_new_session=True,
+    )
+
+
+def _lives(attempt: AttemptDir, name: str) -> bool:
+    process = processes_read(attempt.processes).get(name)
+    return process is not None and process.alive()
+
+
+def _ended(attempt: AttemptDir) -> bool:
+    word = last_event(attempt.journal("host")) or {}
+    return word.get("type") == "status" and word.get("state") in TERMINAL

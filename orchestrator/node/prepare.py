@@ -1,0 +1,123 @@
+"""Prepares an attempt: its directory, its lease, and on this disk everything that its spec names by id."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.node.server import sha256_of
+from trainer.control import Control
+from trainer.rundir import RunDir, write_atomic
+from trainer.spec import SpecError, spec_parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrator.node.server import Server
+    from trainer.rundir import AttemptDir
+
+MANIFEST = "manifest.json"
+
+
+class CannotPrepare(Exception):
+    """The order cannot be carried out here; the text says why."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An attempt that is ready to start."""
+
+    attempt: AttemptDir
+    arguments: list[str]
+    """Of the trainer, behind `python -m trainer`."""
+
+
+def prepare(order: dict[str, Any], *, data_dir: Path, server: Server, gpus: list[int]) -> Prepared:
+    """Make everything ready. Raises CannotPrepare, or Unreachable while the server is away."""
+    run = RunDir(data_dir / "runs" / order["run_id"])
+    attempt = run.attempt(order["attempt"])
+    if not run.exists():
+        _spec_write(run, order["spec"])
+    if order["resume"]:
+        _own_checkpoint(run, order["resume"], server)
+    arguments = ["resume", str(run.path), "--attempt", str(attempt.number)]
+    for part, option in (("model", "--model-path"), ("reference", "--reference-path")):
+        name = order["spec"].get(part, {}).get("name", "")
+        if place := order["inputs"]["models"].get(name):
+            arguments += [option, str(_checkpoint(place, data_dir, server))]
+        elif name.startswith(("run:", "checkpoint:")):
+            raise CannotPrepare(f"{part}.name: {name} has no checkpoint (any more).")
+    for pk, dataset in order["inputs"]["datasets"].items():
+        arguments += ["--dataset", f"{pk}={_dataset(pk, dataset, data_dir, server)}"]
+    attempt.path.mkdir(parents=True, exist_ok=True)
+    if order.get("knobs"):
+        Control(knobs=order["knobs"]).write(attempt.control)
+    lease = {"server": server.socket_url, "token": order["lease_token"], "gpus": gpus}
+    write_atomic(attempt.lease, json.dumps(lease), 0o600)
+    return Prepared(attempt, arguments)
+
+
+def _spec_write(run: RunDir, raw: dict[str, Any]) -> None:
+    try:
+        run.create(spec_parse(raw))
+    except SpecError as error:
+        raise CannotPrepare(f"This node does not take the spec: {error}") from error
+
+
+def _own_checkpoint(run: RunDir, place: dict[str, Any], server: Server) -> None:
+    """Fetch the run's own newest checkpoint when it was saved on another machine."""
+    if not any(step >= place["step"] for step in run.checkpoint_steps()):
+        _checkpoint_fetch(place, run.checkpoint(place["step"]), server)
+
+
+def _checkpoint(place: dict[str, Any], data_dir: Path, server: Server) -> Path:
+    """The folder of another run's checkpoint: where it was saved, or a copy that is fetched once."""
+    there = data_dir / "runs" / place["run"] / place["path"]
+    if _is_checkpoint(there, place["sha256"]):
+        return there
+    copy = data_dir / "fetched" / place["checkpoint"]
+    if not _is_checkpoint(copy, place["sha256"]):
+        _checkpoint_fetch(place, copy, server)
+    return copy
+
+
+def _is_checkpoint(folder: Path, sha256: str) -> bool:
+    manifest = folder / MANIFEST
+    return manifest.is_file() and (not sha256 or sha256_of(manifest) == sha256)
+
+
+def _checkpoint_fetch(place: dict[str, Any], folder: Path, server: Server) -> None:
+    base = f"/checkpoints/{place['checkpoint']}/files"
+    draft = folder.with_name(f"{folder.name}.fetching")
+    try:
+        server.download(f"{base}/{MANIFEST}", draft / MANIFEST, place["sha256"])
+        files = json.loads((draft / MANIFEST).read_text())["files"]
+        for name, sha256 in files.items():
+            target = draft / name
+            if not target.resolve().is_relative_to(draft.resolve()):
+                raise CannotPrepare(f"The checkpoint's manifest names a file outside it: {name}")
+            if not (target.is_file() and sha256_of(target) == sha256):
+                server.download(f"{base}/{name}", target, sha256)
+    except ValueError as error:
+        raise CannotPrepare(
+            f"The checkpoint of step {place['step']} is damaged: {error}"
+        ) from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft.rename(folder)
+
+
+def _dataset(pk: str, dataset: dict[str, Any], data_dir: Path, server: Server) -> Path:
+    """The file of a dataset, stored by its content."""
+    sha256 = dataset["sha256"]
+    folder = data_dir / "datasets"
+    for path in sorted(folder.glob(f"{sha256}*")) if folder.is_dir() else ():
+        if path.is_file():
+            return path
+    _, dot, ending = dataset["filename"].partition(".")
+    target = folder / f"{sha256}{dot}{ending}"
+    try:
+        server.download(f"/datasets/{pk}/file", target, sha256)
+    except ValueError as error:
+        raise CannotPrepare(f"The dataset {pk} is damaged: {error}") from error
+    return target

@@ -1,0 +1,129 @@
+"""The node's process: join, beat, and work off the queue until told to end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.node.hosts import Hosts
+from orchestrator.node.inventory import inventory
+from orchestrator.node.launch import ThisNode, node_be
+from orchestrator.node.server import Refused, Server, Unreachable
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+log = logging.getLogger(__name__)
+
+JOIN_BACKOFF_MOST = 5.0
+PROMISE_BEATS = 3
+"""A node promises to speak within so many beats."""
+
+
+class CannotJoin(Exception):
+    """The server does not want this machine as a node; the text says what to change."""
+
+
+def join(server: Server, *, name: str, slots: int | None, data_dir: Path) -> dict[str, Any]:
+    """Join, waiting for a server that is not up yet. Raises CannotJoin."""
+    body: dict[str, Any] = {"name": name, "slots": slots, "data_dir": str(data_dir)}
+    pause = 0.2
+    while True:
+        try:
+            return server.post("/nodes/join", {**body, "inventory": inventory(data_dir)})
+        except Refused as refusal:
+            proof = _proof(refusal)
+            if not proof or body.get("proof") == proof:
+                raise CannotJoin(str(refusal)) from refusal
+            body["proof"] = proof
+        except Unreachable as error:
+            log.info("waiting for the server: %s", error)
+            time.sleep(pause)
+            pause = min(JOIN_BACKOFF_MOST, pause * 2)
+
+
+def _proof(refusal: Refused) -> str:
+    """What proves that we are on the server's machine: the content of a file that it names."""
+    path = {name.lower(): value for name, value in refusal.headers.items()}.get("anneal-proof", "")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip() if path else ""
+    except OSError:
+        return ""
+
+
+def work(server: Server, app: Celery, *, name: str, slots: int | None, data_dir: Path) -> None:
+    """Be a node until a signal ends us; hosts that we started go on."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    joined = join(server, name=name, slots=slots, data_dir=data_dir)
+    node = ThisNode(joined["name"], server, data_dir, Hosts(data_dir), joined["instance"])
+    node_be(node)
+    adopted = node.hosts.live()
+    log.info("joined as %s with %d slots; %d live runs", node.name, joined["slots"], len(adopted))
+    ending = threading.Event()
+    beats = threading.Thread(
+        target=_beat, args=(node, joined["heartbeat_seconds"], ending), daemon=True
+    )
+    beats.start()
+    _broker_use(app, joined["broker"])
+    worker = app.Worker(
+        hostname=f"node.{node.name}.{secrets.token_hex(3)}@%h",
+        queues=[f"node.{node.name}"],
+        pool="threads",
+        concurrency=max(2, joined["slots"]),
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="INFO",
+    )
+    try:
+        worker.start()
+    finally:
+        ending.set()
+
+
+def _broker_use(app: Celery, broker: dict[str, Any]) -> None:
+    app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = broker["url"]
+    if folder := broker.get("folder"):
+        messages = str(Path(folder) / "messages")
+        app.conf.broker_transport_options = {
+            **app.conf.broker_transport_options,
+            "data_folder_in": messages,
+            "data_folder_out": messages,
+            "control_folder": str(Path(folder) / "control"),
+        }
+
+
+def _beat(node: ThisNode, every: float, ending: threading.Event) -> None:
+    """Speak every few seconds, tend the hosts, and end this process when the server says so."""
+    while not ending.is_set():
+        try:
+            node.hosts.tend(node.server.socket_url)
+            answer = node.server.post("/heartbeats", _sign_of_life(node, every))
+            for stale in answer["fenced"]:
+                node.hosts.fence(stale["run"], stale["attempt"])
+        except Unreachable as error:
+            log.warning("no answer to the heartbeat: %s", error)
+        except Refused as refusal:
+            log.error("this node ends: %s", refusal)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        except Exception:
+            # Heartbeats must outlive whatever goes wrong around one of them.
+            log.exception("heartbeat")
+        ending.wait(every)
+
+
+def _sign_of_life(node: ThisNode, every: float) -> dict[str, Any]:
+    preparing = [{"run": run, "attempt": attempt} for run, attempt in sorted(node.preparing)]
+    return {
+        "inventory": inventory(node.data_dir),
+        "runs": [*node.hosts.live(), *preparing],
+        "expect_next_in": PROMISE_BEATS * every,
+        "instance": node.instance,
+    }

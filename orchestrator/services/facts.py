@@ -1,0 +1,79 @@
+"""Change the facts of a run: its shown state follows, the change is an event, browsers are told."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+
+from orchestrator.models import ENDED, Event, Run, shown_state
+from orchestrator.services.hints import hint
+
+if TYPE_CHECKING:
+    from orchestrator.models import State
+
+GRACE = timedelta(seconds=15)
+"""How long after a broken promise a run or node is still taken to be there."""
+LEASE = timedelta(seconds=30)
+"""How long an attempt may be silent: host, ship and node each speak every few seconds."""
+
+
+def run_locked(run_id: str) -> Run:
+    """The run's row, locked until the transaction ends. Raises ValueError when there is none."""
+    try:
+        return Run.objects.select_for_update(no_key=True).get(pk=run_id)
+    except Run.DoesNotExist:
+        raise ValueError(f"There is no run {run_id}.") from None
+
+
+def in_contact(run: Run, now: datetime) -> bool:
+    """Whether the lease of the run's attempt, plus grace, still holds."""
+    return run.last_contact is None or now <= run.last_contact + LEASE + GRACE
+
+
+def state_now(run: Run, now: datetime | None = None) -> State:
+    """The state that the run's facts give at this moment, whether or not a sweep has noticed."""
+    return shown_state(
+        desired=run.desired,
+        process=run.process,
+        cause=run.cause,
+        in_contact=in_contact(run, now or timezone.now()),
+    )
+
+
+def run_change(run: Run, *, who: str, **facts: Any) -> bool:
+    """Set facts of a run that is locked; False when that changed nothing.
+
+    State and end follow from the facts. A new state or reason becomes an event by `who`.
+    """
+    before = {name: getattr(run, name) for name in (*facts, "state", "ended")}
+    old_state, old_reason = run.state, run.reason
+    for name, value in facts.items():
+        setattr(run, name, value)
+    run.state = state_now(run)
+    if run.state in ENDED:
+        run.ended = run.ended or timezone.now()
+    else:
+        run.ended = None
+    changed = [name for name, value in before.items() if getattr(run, name) != value]
+    if not changed:
+        return False
+    run.save(update_fields=changed)
+    if (run.state, run.reason) != (old_state, old_reason):
+        said = {"state": str(run.state), "was": str(old_state), "reason": run.reason, "by": who}
+        event_add(run, "status", **said, cause=run.cause)
+        hint("run", run=run.pk)
+    return True
+
+
+def event_add(run: Run, type: str, **data: Any) -> None:
+    """Note something that the server did to a run."""
+    Event.objects.create(
+        run=run,
+        attempt=run.attempt,
+        source="server",
+        time=timezone.now(),
+        type=type,
+        data=data,
+    )

@@ -1,0 +1,114 @@
+"""The sweep: send lost messages again, notice who fell silent, and put lost runs back into the queue."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import partial
+
+from django.db import transaction
+from django.utils import timezone
+
+from orchestrator.models import Attempt, Desired, Node, Process, Run, State, Stream
+from orchestrator.services.dispatch import launch_send, schedule_soon
+from orchestrator.services.facts import GRACE, LEASE, in_contact, run_change, run_locked
+from orchestrator.services.nodes import node_alive
+from orchestrator.services.outcomes import HELD, Ending, attempt_end
+
+SEND_AGAIN = timedelta(seconds=5)
+UNCLAIMED = timedelta(seconds=60)
+"""How long a node that is there may leave a message unclaimed before another one may have it."""
+LOST_FOR = timedelta(seconds=10)
+"""How long a run is shown as lost before it is given to another node."""
+
+
+def sweep() -> None:
+    """Look once at every run that is on its way or at work."""
+    now = timezone.now()
+    for run_id in Run.objects.filter(process=Process.DISPATCHED).values_list("pk", flat=True):
+        _dispatched(run_id, now)
+    heard_since = _hearing_since()
+    for run_id in Run.objects.filter(process__in=HELD).values_list("pk", flat=True):
+        _held(run_id, now, heard_since)
+
+
+def _dispatched(run_id: str, now: datetime) -> None:
+    """Send the message again, or take it back from a node that does not take it."""
+    with transaction.atomic():
+        run = run_locked(run_id)
+        row = Attempt.objects.select_related("node").filter(run=run, number=run.attempt).first()
+        if run.process != Process.DISPATCHED or row is None:
+            return
+        node = row.node
+        waited = now - row.dispatched
+        if node is None or not node_alive(node) or node.closed or waited > UNCLAIMED:
+            # A message that is still on its way carries the old number, and loses its claim.
+            name = node.name if node else "its node"
+            run_change(
+                run,
+                who="scheduler",
+                process=Process.NONE,
+                reason=f"{name} did not take the run; looking for another node.",
+            )
+            Attempt.objects.filter(pk=row.pk).update(
+                ended=now, cause="node-lost", message="never claimed"
+            )
+            transaction.on_commit(schedule_soon)
+            return
+        again = Attempt.objects.filter(pk=row.pk, sent__lt=now - SEND_AGAIN).update(sent=now)
+        if again:
+            transaction.on_commit(
+                partial(launch_send, node_name=node.name, run_id=run_id, attempt=run.attempt)
+            )
+
+
+def _hearing_since() -> datetime | None:
+    """Since when this server has heard nodes without a break; None while it hears none.
+
+    When web, database or network were down, silence proves nothing about the trainings.
+    """
+    alive = [node.heard_since for node in Node.objects.all() if node_alive(node)]
+    return min((moment for moment in alive if moment is not None), default=None)
+
+
+def _held(run_id: str, now: datetime, heard_since: datetime | None) -> None:
+    with transaction.atomic():
+        run = run_locked(run_id)
+        if run.process not in HELD or run.last_contact is None:
+            return
+        node = run.node.name if run.node else "its node"
+        if in_contact(run, now):
+            _silence_note(run, now)
+            return
+        since = f"{run.last_contact:%H:%M:%S} UTC"
+        if run.state != State.LOST:
+            reason = f"No word from {node} since {since}."
+            run_change(run, who="server", reason=run.reason if _asked(run) else reason)
+        if heard_since is None:
+            return
+        silent_since = max(run.last_contact, heard_since)
+        if now - silent_since > LEASE + GRACE + LOST_FOR:
+            message = f"Lost: no word from {node} since {since}."
+            attempt_end(run, run.attempt, Ending("failed", "node-lost", message), who="server")
+            transaction.on_commit(schedule_soon)
+
+
+def _asked(run: Run) -> bool:
+    return run.desired != Desired.RUN
+
+
+def _silence_note(run: Run, now: datetime) -> None:
+    """The host is there, but its trainer broke its promise: say so, and leave the state as it is."""
+    if run.process != Process.ALIVE or _asked(run):
+        return
+    heard = (
+        Stream.objects.filter(run=run, attempt=run.attempt, source="trainer")
+        .values_list("received", flat=True)
+        .first()
+    )
+    if heard is None or now <= heard + timedelta(seconds=run.expect_next_in) + GRACE:
+        return
+    reason = (
+        f"The trainer has said nothing since {heard:%H:%M:%S} UTC; "
+        f"it had promised to speak within {run.expect_next_in:.0f} s."
+    )
+    run_change(run, who="server", reason=reason)

@@ -1,0 +1,236 @@
+"""What a run's journals say becomes facts of the run. Every rule asks first whether it still applies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+
+from orchestrator.models import (
+    Attempt,
+    Checkpoint,
+    Desired,
+    Event,
+    Node,
+    Process,
+    State,
+)
+from orchestrator.services.facts import LEASE, run_change
+from trainer.events import TERMINAL, number_decode
+from trainer.spec import spec_hash
+
+if TYPE_CHECKING:
+    from orchestrator.models import Run
+
+HELD = (Process.CLAIMED, Process.ALIVE)
+CURABLE = frozenset({"killed", "node-lost", "fenced"})
+"""Failures that are not the run's own: it goes on elsewhere while restarts remain."""
+RECORDED = frozenset({"status", "checkpoint", "alert"})
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, in the words of its trainer or its host."""
+
+    state: str
+    cause: str
+    message: str
+    exit_code: int | None = None
+    host: dict[str, Any] = field(default_factory=dict)
+
+
+def events_apply(*, run: Run, attempt: int, source: str, events: list[dict[str, Any]]) -> None:
+    """Apply the events of one push; `run` is locked. An attempt that was fenced changes only its own row."""
+    is_current = attempt == run.attempt
+    if is_current:
+        _contact(run, attempt)
+    for event in events:
+        if event["type"] in RECORDED and not _is_spec(source, event):
+            _record(run, attempt, source, event)
+        if event["type"] == "checkpoint":
+            _checkpoint(run, attempt, event)
+        elif event["type"] == "status" and event.get("state") in TERMINAL:
+            attempt_end(run, attempt, _ending(source, event), who=_speaker(run, source))
+        elif not is_current or run.process not in HELD:
+            continue
+        elif _is_spec(source, event):
+            _spec_take(run, event["data"])
+        elif source == "trainer" and event["type"] in ("status", "heartbeat"):
+            _trainer_speaks(run, event)
+
+
+def _contact(run: Run, attempt: int) -> None:
+    """Somebody spoke for the attempt: by this server's clock, whatever the event's own time."""
+    if run.process not in HELD:
+        return
+    now = timezone.now()
+    facts: dict[str, Any] = {"last_contact": now}
+    if run.state == State.LOST:
+        facts["reason"] = "" if run.desired == Desired.RUN else run.reason
+    Attempt.objects.filter(run=run, number=attempt).update(lease_expires=now + LEASE)
+    run_change(run, who="server", **facts)
+
+
+def _record(run: Run, attempt: int, source: str, event: dict[str, Any]) -> None:
+    data = {key: value for key, value in event.items() if key not in ("seq", "time", "type")}
+    try:
+        moment = datetime.fromtimestamp(float(event["time"]), UTC)
+    except (ValueError, OverflowError, OSError):
+        moment = timezone.now()
+    Event.objects.create(
+        run=run,
+        attempt=attempt,
+        source=source,
+        seq=event["seq"],
+        time=moment,
+        type=event["type"],
+        data=data,
+    )
+
+
+def _trainer_speaks(run: Run, event: dict[str, Any]) -> None:
+    facts: dict[str, Any] = {}
+    for name, kind in (("phase", str), ("step", int), ("total_steps", int)):
+        if isinstance(event.get(name), kind):
+            facts[name] = event[name][:32] if kind is str else event[name]
+    promise = event.get("expect_next_in")
+    if isinstance(promise, (int, float)) and promise > 0:
+        facts["expect_next_in"] = float(promise)
+    if event["type"] == "status":
+        facts["started"] = run.started or timezone.now()
+        if event.get("state") != "starting":
+            facts["process"] = Process.ALIVE
+        reported = (event.get("data") or {}).get("spec_hash")
+        if isinstance(reported, str):
+            facts["spec_hash"] = reported[:64]
+    if run.desired == Desired.RUN and run.reason:
+        facts["reason"] = ""
+    run_change(run, who="trainer", **facts)
+
+
+def _is_spec(source: str, event: dict[str, Any]) -> bool:
+    """Whether host reports spec.json as the trainer rewrote it."""
+    data = event.get("data")
+    return (
+        source == "host" and event["type"] == "status" and isinstance(data, dict) and "spec" in data
+    )
+
+
+def _spec_take(run: Run, data: dict[str, Any]) -> None:
+    spec = data["spec"]
+    if isinstance(spec, dict) and spec_hash(spec) == data.get("sha256"):
+        run_change(run, who="host", effective_spec=spec, spec_hash=data["sha256"])
+
+
+def _checkpoint(run: Run, attempt: int, event: dict[str, Any]) -> None:
+    """Note a checkpoint and the ones that were removed for it. A fenced attempt publishes none."""
+    if _was_fenced(run, attempt, event["time"]):
+        return
+    metrics = event.get("metrics")
+    step = int(event["step"])
+    newer = Checkpoint.objects.filter(run=run, step=step, attempt__gt=attempt, deleted=None)
+    if not newer.exists():
+        Checkpoint.objects.update_or_create(
+            run=run,
+            step=step,
+            defaults={
+                "attempt": attempt,
+                "path": f"checkpoints/step-{step}",
+                "bytes": int(event.get("bytes") or 0),
+                "sha256": str(event.get("sha256") or "")[:64],
+                "metrics": metrics if isinstance(metrics, dict) else {},
+                "final": bool(event.get("final")),
+                "deleted": None,
+            },
+        )
+    removed = [step for step in event.get("removed") or [] if isinstance(step, int)]
+    if removed:
+        gone = Checkpoint.objects.filter(
+            run=run, step__in=removed, attempt__lte=attempt, deleted=None
+        )
+        gone.update(deleted=timezone.now())
+
+
+def _was_fenced(run: Run, attempt: int, moment: Any) -> bool:
+    """Whether a newer attempt had begun by then; lines that only arrive late do count."""
+    newer = Attempt.objects.filter(run=run, number__gt=attempt).order_by("number").first()
+    return newer is not None and number_decode(moment) >= newer.dispatched.timestamp()
+
+
+def _ending(source: str, event: dict[str, Any]) -> Ending:
+    told = event if source == "host" else event.get("data") or {}
+    code = told.get("exit_code")
+    return Ending(
+        state=str(event["state"]),
+        cause=str(event.get("cause") or "crash")[:24],
+        message=str(event.get("message") or ""),
+        exit_code=code if isinstance(code, int) else None,
+        host={key: told[key] for key in ("pid", "log") if key in told},
+    )
+
+
+def _speaker(run: Run, source: str) -> str:
+    name = Node.objects.filter(pk=run.node_id).values_list("name", flat=True).first()
+    return f"{source} on {name}" if name else source
+
+
+def attempt_end(run: Run, attempt: int, ending: Ending, *, who: str) -> None:
+    """Note how an attempt ended; the first word counts, host's later one adds what only it knows."""
+    row = Attempt.objects.filter(run=run, number=attempt)
+    row.filter(ended=None).update(ended=timezone.now(), cause=ending.cause, message=ending.message)
+    if ending.exit_code is not None:
+        row.update(exit_code=ending.exit_code)
+    if ending.host:
+        row.update(host=ending.host)
+    if attempt == run.attempt and run.process in HELD:
+        run_change(run, who=who, **_facts_of(run, ending))
+
+
+def _facts_of(run: Run, ending: Ending) -> dict[str, Any]:
+    """What the end of its attempt makes of the run, by what people want of it now."""
+    if ending.state == "finished":
+        return _ended(ending.cause, ending.message)
+    if ending.state == "failed" and ending.cause not in CURABLE:
+        return _ended(ending.cause, ending.message)
+    if run.desired == Desired.STOP:
+        return _ended("user", _both(run.reason, ending))
+    if run.desired == Desired.PAUSE:
+        return _ended("paused", _both(run.reason, ending))
+    if ending.state == "failed" or ending.cause == "fenced":
+        return _restarted(run, ending)
+    if ending.state == "stopped" and ending.cause == "policy":
+        return _ended("policy", ending.message)
+    # Nobody here asked for this end: a signal did, or the machine goes down. It costs no restart.
+    cause = "server-stopped" if ending.cause == "server-stopped" else "preempted"
+    return _queued(cause, ending.message or "The trainer was ended by a signal.")
+
+
+def _both(asked: str, ending: Ending) -> str:
+    """Who asked; and what went wrong, when the trainer did not end as asked."""
+    return asked if ending.state != "failed" else f"{asked} {ending.message}".strip()
+
+
+def _ended(cause: str, reason: str) -> dict[str, Any]:
+    return {"process": Process.EXITED, "cause": cause, "reason": reason}
+
+
+def _queued(cause: str, reason: str) -> dict[str, Any]:
+    return {
+        "process": Process.NONE,
+        "cause": cause,
+        "reason": reason,
+        "phase": "",
+        "last_contact": None,
+    }
+
+
+def _restarted(run: Run, ending: Ending) -> dict[str, Any]:
+    if run.restarts >= run.max_restarts:
+        spent = f"All {run.max_restarts} restarts are used." if run.max_restarts else ""
+        cause = "killed" if ending.cause == "killed" else "node-lost"
+        return _ended(cause, f"{ending.message} {spent}".strip())
+    count = f"restart {run.restarts + 1} of {run.max_restarts}"
+    reason = f"{ending.message} Continues from its newest checkpoint ({count})."
+    return {**_queued(ending.cause, reason), "restarts": run.restarts + 1}

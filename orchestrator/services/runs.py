@@ -1,0 +1,219 @@
+"""Runs: create, stop, pause, resume, retry, change."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.utils import timezone
+
+from orchestrator.models import Checkpoint, Dataset, Desired, Process, Role, Run, State
+from orchestrator.services.claims import data_sources
+from orchestrator.services.dispatch import schedule_soon
+from orchestrator.services.facts import event_add, run_change, run_locked
+from orchestrator.services.hints import hint
+from orchestrator.services.live_knobs import knobs_checked
+from orchestrator.services.release import runs_release_local
+from trainer import registry
+from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX, Problem, SpecError, spec_parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from orchestrator.models import User
+
+__all__ = [
+    "run_create",
+    "run_patch",
+    "run_pause",
+    "run_resume",
+    "run_retry",
+    "run_stop",
+    "runs_release_local",
+]
+
+HELD = (Process.CLAIMED, Process.ALIVE)
+WAITING = (Process.NONE, Process.DISPATCHED)
+DATASET_ID = re.compile(r"[a-z2-7]{12}")
+PATCHABLE = frozenset({"name", "tags", "notes", "priority", "max_restarts", "knobs"})
+
+
+def run_create(
+    *,
+    owner: User,
+    spec: dict[str, Any],
+    name: str = "",
+    tags: Iterable[str] = (),
+    priority: int = 0,
+    max_restarts: int = 3,
+    recipe: str = "",
+) -> Run:
+    """Queue a run. Raises SpecError when the spec cannot run or names what is not there."""
+    parsed = spec_parse(spec)
+    stored = parsed.model_dump(mode="json")
+    waits_for = _named_things_exist(stored)
+    tag = getattr(parsed.objective, "type", parsed.kind)
+    with transaction.atomic():
+        run = Run.objects.create(
+            name=(name or parsed.name or (tag if parsed.kind == "train" else parsed.kind))[:120],
+            kind=parsed.kind,
+            owner=owner,
+            tags=sorted({tag.strip() for tag in tags if tag.strip()}),
+            spec=stored,
+            recipe=recipe,
+            waits_for=waits_for,
+            priority=priority,
+            max_restarts=max_restarts,
+            total_steps=parsed.budget.max_steps,
+            state=State.QUEUED,
+            reason="Waits to be placed.",
+        )
+        event_add(run, "status", state="queued", reason="launched", by=owner.get_username())
+        hint("run", run=run.pk)
+        transaction.on_commit(schedule_soon)
+    return run
+
+
+def run_stop(*, run_id: str, user: User, message: str = "") -> Run:
+    """Stop a run for good; a trainer at work saves a checkpoint first."""
+    who = user.get_username()
+    with transaction.atomic():
+        run = _owned(run_id, user)
+        if run.state in (State.STOPPED, State.FINISHED, State.FAILED):
+            raise ValueError(f"The run has ended already ({run.state}).")
+        facts = _asked(Desired.STOP, who, f"Stopped by {who}", message)
+        if run.process not in HELD:
+            facts |= {"process": Process.NONE, "cause": "user"}
+        run_change(run, who=who, **facts)
+        hint("want", run=run.pk)
+    return run
+
+
+def run_pause(*, run_id: str, user: User, message: str = "") -> Run:
+    """Save a checkpoint and free the slot until somebody resumes the run."""
+    who = user.get_username()
+    with transaction.atomic():
+        run = _owned(run_id, user)
+        if run.state not in (State.QUEUED, State.STARTING, State.RUNNING, State.LOST):
+            raise ValueError(
+                f"Only a run that waits or works can be paused; this one is {run.state}."
+            )
+        facts = _asked(Desired.PAUSE, who, f"Paused by {who}", message)
+        if run.process in WAITING:
+            facts |= {"process": Process.NONE, "cause": "paused"}
+        run_change(run, who=who, **facts)
+        hint("want", run=run.pk)
+    return run
+
+
+def run_resume(*, run_id: str, user: User) -> Run:
+    """Let a paused run go on, on any node that fits."""
+    with transaction.atomic():
+        run = _owned(run_id, user)
+        if run.state not in (State.PAUSED, State.PAUSING):
+            raise ValueError(f"Only a paused run can be resumed; this one is {run.state}.")
+        _go_on(run, user, "Resumed")
+    return run
+
+
+def run_retry(*, run_id: str, user: User) -> Run:
+    """Start an ended run again, from its newest checkpoint."""
+    with transaction.atomic():
+        run = _owned(run_id, user)
+        ended = run.state in (State.FAILED, State.STOPPED)
+        if not (ended or (run.state == State.LOST and run.process == Process.EXITED)):
+            raise ValueError(
+                f"Only a run that failed or was stopped can be retried; this one is {run.state}."
+            )
+        _go_on(run, user, "Retried", restarts=0)
+    return run
+
+
+def run_patch(*, run_id: str, user: User, changes: dict[str, Any]) -> Run:
+    """Rename, tag, annotate, reprioritise, or change knobs of a run at work.
+
+    Raises ValueError for what cannot be changed, SpecError for a bad knob.
+    """
+    unknown = changes.keys() - PATCHABLE
+    if unknown:
+        raise ValueError(f"{', '.join(sorted(unknown))} cannot be changed.")
+    with transaction.atomic():
+        run = _owned(run_id, user)
+        facts = {key: value for key, value in changes.items() if key != "knobs"}
+        if "tags" in facts:
+            facts["tags"] = sorted({tag.strip() for tag in facts["tags"] if tag.strip()})
+        if knobs := changes.get("knobs"):
+            facts["knobs"] = {**run.knobs, **knobs_checked(run, knobs)}
+            event_add(run, "knobs", knobs=knobs, by=user.get_username())
+            hint("want", run=run.pk)
+        if facts and run_change(run, who=user.get_username(), **facts):
+            hint("run", run=run.pk)
+    return run
+
+
+def _go_on(run: Run, user: User, verb: str, **facts: Any) -> None:
+    who = user.get_username()
+    facts |= {
+        "desired": Desired.RUN,
+        "desired_by": who,
+        "desired_at": timezone.now(),
+        "reason": f"{verb} by {who}.",
+    }
+    if run.process not in HELD:
+        facts |= {"process": Process.NONE, "cause": "", "complete": False, "last_contact": None}
+    run_change(run, who=who, **facts)
+    hint("want", run=run.pk)
+    transaction.on_commit(schedule_soon)
+
+
+def _asked(desired: str, who: str, sentence: str, message: str) -> dict[str, Any]:
+    return {
+        "desired": desired,
+        "desired_by": who,
+        "desired_at": timezone.now(),
+        "reason": f"{sentence}: {message}" if message else f"{sentence}.",
+    }
+
+
+def _owned(run_id: str, user: User) -> Run:
+    run = run_locked(run_id)
+    if run.owner_id != user.pk and not user.has_role(Role.ADMIN):
+        raise PermissionDenied("Only its owner or an admin may change a run.")
+    return run
+
+
+def _named_things_exist(spec: dict[str, Any]) -> Run | None:
+    """Check the ids in a spec; return the run that this one waits for."""
+    problems: list[Problem] = []
+    waits_for = None
+    for part in ("model", "reference"):
+        name = spec[part]["name"]
+        if name.startswith(RUN_PREFIX):
+            parent = Run.objects.filter(pk=name.removeprefix(RUN_PREFIX)).first()
+            waits_for = waits_for or parent
+            if parent is None:
+                problems.append(Problem(path=f"{part}.name", message=f"there is no {name}"))
+        elif name.startswith(CHECKPOINT_PREFIX) and not _checkpoint_exists(name):
+            problems.append(
+                Problem(path=f"{part}.name", message=f"there is no {name}, or its files are gone")
+            )
+    problems += _datasets_missing(spec)
+    if problems:
+        raise SpecError(problems)
+    return waits_for
+
+
+def _checkpoint_exists(name: str) -> bool:
+    pk = name.removeprefix(CHECKPOINT_PREFIX)
+    return Checkpoint.objects.filter(pk=pk, deleted=None).exists()
+
+
+def _datasets_missing(spec: dict[str, Any]) -> list[Problem]:
+    named = {one["source"] for one in data_sources(spec)} - registry.family("data").keys()
+    wanted = {name for name in named if DATASET_ID.fullmatch(name)}
+    known = set(Dataset.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    return [
+        Problem(path="data", message=f"there is no dataset {one}") for one in sorted(wanted - known)
+    ]

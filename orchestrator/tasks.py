@@ -1,0 +1,30 @@
+"""Celery tasks: thin. `schedule` and `sweep` run in control, `node_launch` on a node."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from orchestrator.node.launch import order_take
+from orchestrator.services import placement
+from orchestrator.services.pulse import pulse_touch
+
+CONTROL = "control"
+
+
+@shared_task
+def schedule() -> int:
+    """Place queued runs."""
+    pulse_touch(CONTROL)
+    return placement.schedule()
+
+
+@shared_task
+def sweep() -> None:
+    """Send lost messages again and notice who fell silent."""
+    placement.sweep()
+
+
+@shared_task
+def node_launch(run_id: str, attempt: int) -> None:
+    """Claim an attempt and start it on this machine."""
+    order_take(str(run_id), int(attempt))
