@@ -169,7 +169,9 @@ class _Terminal:
             return
         now = time.monotonic()
         has_eval = any(key.startswith("eval/") for key in values)
-        if has_eval or step % LINE_STEPS == 0 or now - self._last >= LINE_INTERVAL:
+        silence = now - self._last
+        due = silence >= LINE_INTERVAL or (step % LINE_STEPS == 0 and silence >= 1)
+        if has_eval or due or step == total:
             self._last = now
             seconds = plain.get("time/step")
             speed = "" if seconds is None else f"  {seconds:.2f} s/step"
