@@ -165,12 +165,18 @@ def log_probabilities(folder: Path, rows: Sequence[Row]) -> np.ndarray:
 
 
 def trained(out: Path, name: str, overrides: Sequence[str]) -> Path:
-    """Run a recipe in `out` unless it already ran there; the folder of its final checkpoint."""
-    if not (out / "spec.json").exists():
-        command = [sys.executable, "-m", "trainer", "run", str(recipe_find(name)), *overrides]
-        subprocess.run([*command, "--dir", str(out)], check=True, stdout=subprocess.DEVNULL)
+    """Run a recipe in `out`, or finish the run that is there; the folder of its final checkpoint."""
     run = RunDir(out)
+    if not run.exists():
+        _trainer("run", str(recipe_find(name)), *overrides, "--dir", str(out))
+    elif run.spec().budget.max_steps not in run.checkpoint_steps():
+        _trainer("resume", str(out))
     return run.checkpoint(run.checkpoint_steps()[-1])
+
+
+def _trainer(*arguments: str) -> None:
+    command = [sys.executable, "-m", "trainer", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def scaled(spec: RunSpec, scale: float) -> list[str]:

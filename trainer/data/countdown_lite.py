@@ -32,9 +32,8 @@ class CountdownLite(Source):
         while True:
             numbers = [draw.randint(1, self.largest) for _ in range(self.numbers)]
             values = _expressions(numbers)
-            target = values[draw.choice(list(values))]
-            if target < 0:
-                continue
+            # Every value is as likely as the others, so that no fixed habit (always add) earns much.
+            target = draw.choice(sorted({value for value in values.values() if value >= 0}))
             hits = [text for text, value in values.items() if value == target]
             misses = [text for text, value in values.items() if value != target]
             if not misses:
