@@ -3,7 +3,8 @@
 Columns after this: `prompt`, and by kind of objective `completion`, or `chosen` and `rejected`, or
 nothing; `answer` and every other column stay for the rewards. Two names are understood without a
 mapping, so that GSM8K's own files work as they are: `question` where there is no `prompt`, and, for
-demonstrations, `answer` where there is no `completion`.
+demonstrations, `answer` where there is no `completion`. Rows that hold whole conversations (`messages`,
+or `chosen` and `rejected` as lists of messages) are taken apart, see trainer/conversations.py.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer import registry, tables
+from trainer.conversations import is_chat, unfolded
 from trainer.methods import Row, Source
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def rows_load(
         rows = _side(rows, source, origin)
     if source.transform is not None:
         rows = _transformed(rows, source, origin)
+    rows = _unfolded(rows, origin)
     rows = _with_aliases(rows, wanted)
     rows, dropped = _checked(rows, wanted, origin)
     return Loaded(rows[: source.limit or None], dropped, origin)
@@ -239,6 +242,16 @@ def _transformed(rows: list[Row], source: DataSource, origin: str) -> list[Row]:
     return made
 
 
+def _unfolded(rows: list[Row], origin: str) -> list[Row]:
+    found = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            found.append(unfolded(row))
+        except ValueError as error:
+            raise ValueError(f"{origin}: row {number}: {error}") from error
+    return found
+
+
 def _with_aliases(rows: list[Row], wanted: frozenset[str]) -> list[Row]:
     """Fill a wanted column that no row has from the well-known name that stands for it."""
     present = {name for row in rows for name in row}
@@ -291,14 +304,7 @@ def _key(name: str) -> str:
 
 
 def _check_text(value: Any, name: str, where: str) -> None:
-    if isinstance(value, str):
-        return
-    if isinstance(value, Sequence) and all(
-        isinstance(item, Mapping)
-        and isinstance(item.get("role"), str)
-        and isinstance(item.get("content"), str)
-        for item in value
-    ):
+    if isinstance(value, str) or is_chat(value):
         return
     kinds = {bool: "true or false", int: "a number", float: "a number", dict: "an object"}
     kind = kinds.get(type(value), "a list that is not chat messages")

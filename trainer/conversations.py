@@ -1,0 +1,68 @@
+"""Rows that hold whole conversations, as public chat datasets do, become prompt and answer.
+
+`messages` gives a prompt (everything before the last message) and a completion (the last one, when the
+assistant wrote it). `chosen` and `rejected` that both begin with the same messages give that beginning
+as the prompt. An answer is then text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Message = Mapping[str, str]
+
+
+def unfolded(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with `prompt` and answers apart; the same row when it holds no whole conversation."""
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if is_chat(chosen) and is_chat(rejected):
+        return row | _pair(row, list(chosen), list(rejected))
+    messages = row.get("messages")
+    if is_chat(messages) and "prompt" not in row:
+        return row | _demonstration(list(messages))
+    completion = row.get("completion")
+    if is_chat(completion) and len(completion) == 1:
+        return row | {"completion": completion[0]["content"]}
+    return row
+
+
+def is_chat(value: Any) -> bool:
+    """Whether this is a list of messages with role and content."""
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and len(value) > 0
+        and all(
+            isinstance(item, Mapping)
+            and isinstance(item.get("role"), str)
+            and isinstance(item.get("content"), str)
+            for item in value
+        )
+    )
+
+
+def _demonstration(messages: list[Message]) -> dict[str, Any]:
+    if messages[-1]["role"] != "assistant" or len(messages) == 1:
+        return {"prompt": messages}
+    found: dict[str, Any] = {"prompt": messages[:-1]}
+    return found | {"completion": messages[-1]["content"]}
+
+
+def _pair(row: Mapping[str, Any], chosen: list[Message], rejected: list[Message]) -> dict[str, Any]:
+    shared = 0
+    # Each side keeps at least its last message.
+    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        shared += 1
+    found: dict[str, Any] = {}
+    if shared:
+        found["prompt"] = chosen[:shared]
+        chosen, rejected = chosen[shared:], rejected[shared:]
+    elif "prompt" not in row:
+        raise ValueError(
+            "chosen and rejected are conversations that do not begin with the same message, "
+            "and there is no prompt"
+        )
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        found[name] = side[0]["content"] if len(side) == 1 else side
+    return found
