@@ -43,6 +43,16 @@ class ChartPlan:
         return {key: title.removeprefix(stem) for key, title in titles.items()}
 
     @property
+    def legend(self) -> bool:
+        """Whether its lines need names: a stack names them in its hover."""
+        return len(self.keys) > 1 and not self.stacked
+
+    @property
+    def joined(self) -> bool:
+        """Whether the names of its lines are all that its title says."""
+        return self.legend and self.title == ", ".join(self.names.values())
+
+    @property
     def evaluation(self) -> bool:
         """Whether it shows held-out figures alone, which come seldom."""
         return all(key.startswith("eval/") for key in self.keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
-from orchestrator.views import account, login, run, run_parts, runs, search
+from orchestrator.views import account, login, new_run, run, run_parts, runs, search
 
 
 class PublicId:
@@ -31,6 +31,9 @@ urlpatterns = [
     path("account/tokens/", account.token_create, name="token-create"),
     path("account/tokens/<int:token_id>/revoke/", account.token_revoke, name="token-revoke"),
     path("search/", search.page, name="search"),
+    path("new/", new_run.page, name="new-run"),
+    path("new/form/", new_run.form, name="new-run-form"),
+    path("new/review/", new_run.review, name="new-run-review"),
     path("runs/", runs.page, name="runs"),
     path("runs/rows/", runs.rows, name="runs-rows"),
     path("runs/stop/", runs.stop, name="runs-stop"),

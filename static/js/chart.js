@@ -19,8 +19,8 @@ export function createChart(element, zoomed) {
     const shape = layout(view.look, view.axis);
     shape.annotations = built.annotations;
     shape.shapes = seams(view, shape.annotations);
-    shape.xaxis.range = view.range ? axisValues(view.range, view.axis) : undefined;
-    shape.xaxis.autorange = !view.range;
+    // One range for all charts of the page, so that a spike stands at the same place in each.
+    shape.xaxis.range = axisValues(view.range ?? view.domain, view.axis);
     shape.uirevision = `${view.axis} ${view.range ?? "whole"}`;
     if (made) Plotly.react(plot, built.data, shape, CONFIG);
     else {

@@ -10,7 +10,7 @@ const AXES = ["step", "time", "tokens"];
 export function chartsView(root, send) {
   const figures = [...root.querySelectorAll("[data-chart]")];
   if (!figures.length) return null;
-  const view = { ...fromUrl(), look: look(), seams: JSON.parse(document.getElementById("seams")?.textContent ?? "[]"), ended: "ended" in root.dataset };
+  const view = { ...fromUrl(), domain: [0, 1], look: look(), seams: JSON.parse(document.getElementById("seams")?.textContent ?? "[]"), ended: "ended" in root.dataset };
   const charts = figures.map((figure) => createChart(figure, zoom));
   const scheduled = scheduler((chart) => chart.draw(feed.curves(), view), (chart) => {
     feed.want(chart.keys);
@@ -22,6 +22,7 @@ export function chartsView(root, send) {
 
   function changed(keys) {
     const touched = new Set(keys);
+    view.domain = domain(feed.curves(), view.axis);
     scheduled.mark(charts.filter((chart) => chart.keys.some((key) => touched.has(key))));
     for (const chart of charts) delete chart.element.dataset.failed;
   }
@@ -69,6 +70,16 @@ export function chartsView(root, send) {
   document.addEventListener("themechange", () => { view.look = look(); scheduled.mark(charts); });
   root.addEventListener("click", (event) => event.target.closest("[data-retry]") && feed.load());
   return { feed, ended() { view.ended = true; scheduled.mark(charts); } };
+}
+
+/** Where the curves lie on the axis, with room for the markers at both ends. */
+function domain(curves, axis) {
+  const ends = Object.values(curves).filter(({ x }) => x.length).flatMap(({ x }) => [x[0], x[x.length - 1]]);
+  if (!ends.length) return [0, 1];
+  const low = axis === "time" ? Math.min(...ends) : Math.min(0, ...ends);
+  const high = Math.max(...ends);
+  const room = (high - low || 1) * 0.015;
+  return [low - room, high + room];
 }
 
 function press(root, axis) {

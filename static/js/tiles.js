@@ -2,7 +2,7 @@
 import { figure } from "./format.js";
 import { number } from "./series.js";
 
-const WORDS = { good: "healthy", warning: "watch", bad: "unhealthy", "": "no value yet" };
+const WORDS = { good: "", warning: "watch: ", bad: "unhealthy: ", "": "" };
 
 export function showTiles(root, latest) {
   for (const tile of root.querySelectorAll("[data-tile]")) {
