@@ -8,7 +8,7 @@ as the prompt. An answer is then text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 Message = Mapping[str, str]
 
@@ -27,7 +27,7 @@ def unfolded(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def is_chat(value: Any) -> bool:
+def is_chat(value: Any) -> TypeGuard[Sequence[Message]]:
     """Whether this is a list of messages with role and content."""
     return (
         isinstance(value, Sequence)

@@ -28,7 +28,7 @@ def load(wanted: frozenset[str] = PROMPT, **source: Any) -> list[dict[str, Any]]
 
 
 def fault(wanted: frozenset[str] = PROMPT, **source: Any) -> str:
-    with pytest.raises(ValueError, match="") as caught:
+    with pytest.raises(ValueError, match=r"(?s).") as caught:
         load(wanted, **source)
     return str(caught.value)
 
