@@ -11,7 +11,7 @@ from orchestrator.api.problems import not_found
 
 urlpatterns = [
     path("api/", api.urls),
-    re_path(r"^api(?:/.*)?$", not_found, name="api-nothing"),
+    re_path(r"^api/.*$", not_found, name="api-nothing"),
     # One way in for everybody: the admin has no login page of its own.
     path("admin/login/", RedirectView.as_view(pattern_name="login", query_string=True)),
     path("admin/", admin.site.urls),

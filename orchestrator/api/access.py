@@ -11,12 +11,13 @@ from ninja.utils import check_csrf
 
 from orchestrator.models import ROLE_OF_SCOPE, Role, Run
 from orchestrator.models.user import ROLE_RANK
+from orchestrator.services.nodes import node_of_token
 from orchestrator.services.tokens import api_token_check
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-    from orchestrator.models import User
+    from orchestrator.models import Node, User
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,22 @@ class Session(APIKeyCookie):
         """Unused: Django's middleware has read the cookie."""
 
 
+class NodeReader(HttpBearer):
+    """The token of a node, where nodes fetch what people may see."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> Node | None:
+        """Find the node; None leaves the token to the ways in for people."""
+        return node_of_token(token)
+
+
 def at_least(role: str) -> list[Any]:
     """The ways in for people of at least this role."""
     return [Bearer(role), Session(role)]
 
 
 VIEWERS, OPERATORS, ADMINS = at_least(Role.VIEWER), at_least(Role.OPERATOR), at_least(Role.ADMIN)
+
+VIEWERS_AND_NODES = [NodeReader(), *VIEWERS]
 
 
 def caller_or_none(request: HttpRequest) -> Caller | None:

@@ -1,10 +1,11 @@
-"""JSON answers: strict, with non-finite numbers as strings."""
+"""JSON in and out: strict both ways, with non-finite numbers as strings."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+from ninja.parser import Parser
 from ninja.renderers import BaseRenderer
 from ninja.responses import NinjaJSONEncoder
 
@@ -25,6 +26,18 @@ class StrictJSON(BaseRenderer):
             return _dumps(data)
         except ValueError:
             return _dumps(storable(data))
+
+
+class StrictParser(Parser):
+    """JSON without the NaN and Infinity that Python alone would take."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        """The data of a request's body."""
+        return json.loads(request.body, parse_constant=_constant_refuse)
+
+
+def _constant_refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _dumps(data: Any) -> str:

@@ -31,8 +31,8 @@ def recipe_list(request: HttpRequest) -> dict[str, Any]:
 
 @router.get("/metrics", response=dict[str, MetricHelpOut])
 def metric_help(
-    request: HttpRequest, keys: Annotated[str, Query(max_length=60_000)] = ""
+    request: HttpRequest, names: Annotated[str, Query(alias="keys", max_length=60_000)] = ""
 ) -> dict[str, Any]:
     """Definition, unit, normaliser and healthy range of each metric named in `keys`."""
-    wanted = [key for key in keys.split(",") if key] or list(known_keys())
+    wanted = [key for key in names.split(",") if key] or list(known_keys())
     return {key: asdict(help_of(key)) for key in wanted}

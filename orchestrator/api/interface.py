@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth.views import redirect_to_login
 
 from orchestrator.api.access import VIEWERS, caller_or_none
-from orchestrator.api.answers import StrictJSON
+from orchestrator.api.answers import StrictJSON, StrictParser
 from orchestrator.api.problems import ProblemAPI, problem, problems_register
 from orchestrator.version import version
 
@@ -41,6 +41,7 @@ api = ProblemAPI(
     urls_namespace="api",
     auth=VIEWERS,
     renderer=StrictJSON(),
+    parser=StrictParser(),
     docs_decorator=_readers_only,
 )
 problems_register(api)

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import DataError
 from django.http import Http404, HttpResponse, HttpResponseNotAllowed
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
@@ -69,7 +70,7 @@ class ProblemAPI(NinjaAPI):
     def _get_urls(self) -> list[Any]:
         patterns = super()._get_urls()
         for pattern in patterns:
-            pattern.callback = _not_allowed_explained(pattern.callback)
+            pattern.callback = _explained(pattern.callback)
         return list(patterns)
 
 
@@ -90,10 +91,13 @@ def spec_problem(sentence: str) -> Problem:
     return Problem(path="spec", message=sentence)
 
 
-def _not_allowed_explained(view: Callable[..., Any]) -> Callable[..., Any]:
+def _explained(view: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(view)
     def explained(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        response = view(request, *args, **kwargs)
+        try:
+            response = view(request, *args, **kwargs)
+        except Http404:
+            return not_found(request)
         if isinstance(response, HttpResponseNotAllowed):
             detail = f"{request.method} is not possible here; use {response['Allow']}"
             return problem(405, detail, Allow=response["Allow"])
@@ -133,6 +137,8 @@ def problems_register(api: NinjaAPI) -> None:
     api.exception_handler(ValueError)(lambda request, error: problem(422, str(error)))
     api.exception_handler(Conflict)(lambda request, error: problem(409, str(error)))
     api.exception_handler(KeyReused)(lambda request, error: problem(409, str(error)))
+    # NUL in a text, or a number that no column holds.
+    api.exception_handler(DataError)(lambda request, error: problem(422, str(error).strip()))
     api.exception_handler(Http404)(lambda request, error: problem(404, str(error)))
     api.exception_handler(PermissionDenied)(lambda request, error: problem(403, str(error)))
     api.exception_handler(RequestDataTooBig)(lambda request, error: problem(413, str(error)))

@@ -10,7 +10,7 @@ from ninja import Header, Query, Router
 from orchestrator.api.access import OPERATORS, owned
 from orchestrator.api.problems import Conflict
 from orchestrator.api.shapes import Listed, Reason, RunCreate, RunOut, RunPatch, SpecCheck, SpecOut
-from orchestrator.models import Run
+from orchestrator.selectors.runs import run_get as run_find
 from orchestrator.selectors.runs import run_shape, runs_list
 from orchestrator.selectors.spec_review import spec_review
 from orchestrator.services import runs
@@ -18,6 +18,8 @@ from orchestrator.services.idempotency import once, request_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from orchestrator.models import Run
 
 
 router = Router(tags=["runs"])
@@ -28,7 +30,7 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 
 def run_or_404(run_id: str) -> Run:
     """The run with this id."""
-    run = Run.objects.select_related("node", "owner").filter(pk=run_id).first()
+    run = run_find(run_id)
     if run is None:
         raise Http404("there is no such run")
     return run
@@ -43,7 +45,7 @@ def run_launch(
     user = request.auth.user
     run = _once(request, idempotency_key, lambda: runs.run_create(owner=user, **fields))
     response["Location"] = f"{request.path}/{run.pk}"
-    return 201, run_shape(run)
+    return 201, run_shape(run_or_404(run.pk))
 
 
 @router.post("/runs/validate")
@@ -81,7 +83,8 @@ def run_patch(request: HttpRequest, run_id: str, payload: RunPatch) -> dict[str,
     """Rename, tag, annotate, reprioritise, or change a live knob."""
     owned(run_or_404(run_id), request.auth)
     changes = payload.model_dump(exclude_unset=True)
-    return run_shape(runs.run_patch(run_id=run_id, user=request.auth.user, changes=changes))
+    runs.run_patch(run_id=run_id, user=request.auth.user, changes=changes)
+    return run_shape(run_or_404(run_id))
 
 
 @router.get("/runs/{run_id}/spec", response=SpecOut)

@@ -62,10 +62,15 @@ class RunPatch(Strict):
     knobs: dict[str, Any] = Field(default_factory=dict)
 
 
+class Primary(Schema):
+    """The metric that tells whether the run learns."""
+
+    key: str
+    value: Number | None
+
+
 class RunOut(Schema):
     """A run."""
-
-    model_config = ConfigDict(extra="allow")
 
     id: str
     name: str
@@ -82,6 +87,40 @@ class RunOut(Schema):
     created: datetime
     started: datetime | None
     ended: datetime | None
+    owner: str
+    tags: list[str]
+    notes: str
+    recipe: str
+    priority: int
+    max_restarts: int
+    restarts: int
+    desired: str
+    desired_by: str
+    knobs: dict[str, Any]
+    complete: bool
+    waits_for: str | None
+    last_contact: datetime | None
+    latest: dict[str, Number]
+    primary: Primary
+    eta_seconds: float | None
+    checkpoints: int
+
+
+class CheckpointOut(Schema):
+    """Saved weights."""
+
+    id: str
+    run: str
+    run_name: str
+    attempt: int
+    step: int
+    path: str
+    bytes: int
+    sha256: str
+    metrics: dict[str, Any]
+    final: bool
+    created: datetime
+    deleted: datetime | None
 
 
 class SpecOut(Schema):

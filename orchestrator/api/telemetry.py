@@ -33,7 +33,7 @@ def run_keys(request: HttpRequest, run_id: str) -> list[str]:
 def run_series(
     request: HttpRequest,
     run_id: str,
-    keys: Annotated[str, Query(max_length=60_000)] = "",
+    names: Annotated[str, Query(alias="keys", max_length=60_000)] = "",
     x: str = "step",
     points: Annotated[int, Query(ge=6, le=100_000)] = 1500,
     start: Annotated[float | None, Query(alias="from")] = None,
@@ -46,7 +46,7 @@ def run_series(
     """
     run = run_or_404(run_id)
     cursor = cursor_of(run)
-    wanted = list(dict.fromkeys(key for key in keys.split(",") if key)) or series_keys(run)
+    wanted = list(dict.fromkeys(key for key in names.split(",") if key)) or series_keys(run)
     if len(wanted) > KEYS_MOST:
         raise ValueError(f"{len(wanted)} metrics at once; {KEYS_MOST} is the most")
     curves = series_read(

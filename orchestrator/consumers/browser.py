@@ -149,6 +149,8 @@ class BrowserConsumer(FrameConsumer):
             frame = await database_sync_to_async(run_news)(run_id)
         elif watch := self.watches.get(run_id):
             frame = await database_sync_to_async(news_read)(watch, kind)
+            # While this was read, the page may have asked for something else.
+            frame = frame if self.watches.get(run_id) is watch else None
         else:
             return
         if frame is not None:

@@ -1,0 +1,81 @@
+"""Checkpoints and their files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import Path, Query, Router
+
+from orchestrator.api.access import VIEWERS_AND_NODES
+from orchestrator.api.files import file_answer
+from orchestrator.api.runs import run_or_404
+from orchestrator.api.shapes import CheckpointOut, Listed
+from orchestrator.selectors.checkpoints import checkpoint_get, checkpoint_shape, checkpoints_list
+from orchestrator.services.checkpoints import checkpoint_file, checkpoint_files
+
+if TYPE_CHECKING:
+    from orchestrator.models import Checkpoint
+
+router = Router(tags=["checkpoints"])
+
+MANIFEST = "manifest.json"
+
+
+def checkpoint_or_404(checkpoint_id: str) -> Checkpoint:
+    """The checkpoint with this id."""
+    checkpoint = checkpoint_get(checkpoint_id)
+    if checkpoint is None:
+        raise Http404("there is no such checkpoint")
+    return checkpoint
+
+
+@router.get("/runs/{run_id}/checkpoints", response=Listed[CheckpointOut])
+def run_checkpoints(
+    request: HttpRequest,
+    run_id: str,
+    deleted: bool = False,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    per_page: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> dict[str, Any]:
+    """A run's checkpoints, newest step first; with `deleted` also those whose files are gone."""
+    found, count = checkpoints_list(
+        run=run_or_404(run_id), deleted=deleted, page=page, per_page=per_page
+    )
+    return {"items": [checkpoint_shape(one) for one in found], "count": count}
+
+
+@router.get("/checkpoints/{checkpoint_id}", response=CheckpointOut)
+def checkpoint_read(request: HttpRequest, checkpoint_id: str) -> dict[str, Any]:
+    """One checkpoint."""
+    return checkpoint_shape(checkpoint_or_404(checkpoint_id))
+
+
+@router.get("/checkpoints/{checkpoint_id}/files", auth=VIEWERS_AND_NODES)
+def checkpoint_listing(request: HttpRequest, checkpoint_id: str) -> dict[str, str]:
+    """SHA-256 of each file of a checkpoint."""
+    return checkpoint_files(_present(checkpoint_id))
+
+
+@router.get("/checkpoints/{checkpoint_id}/files/{path:name}", auth=VIEWERS_AND_NODES)
+def checkpoint_download(
+    request: HttpRequest, checkpoint_id: str, name: Annotated[str, Path()]
+) -> HttpResponse:
+    """One file of a checkpoint; `Range` continues a broken download, `ETag` is the file's SHA-256."""
+    checkpoint = _present(checkpoint_id)
+    try:
+        path = checkpoint_file(checkpoint, name)
+    except ValueError as error:
+        raise Http404(str(error)) from error
+    sha256 = checkpoint.sha256 if name == MANIFEST else checkpoint_files(checkpoint)[name]
+    return file_answer(request, path, sha256=sha256)
+
+
+def _present(checkpoint_id: str) -> Checkpoint:
+    """The checkpoint, whose files lie on this server."""
+    checkpoint = checkpoint_or_404(checkpoint_id)
+    try:
+        checkpoint_files(checkpoint)
+    except ValueError as error:
+        raise Http404(str(error)) from error
+    return checkpoint

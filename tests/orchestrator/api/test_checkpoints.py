@@ -1,0 +1,137 @@
+"""Checkpoints by REST: resumable downloads that never leave their folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.test import AsyncClient, Client
+
+from orchestrator.models import Checkpoint
+from tests.orchestrator.api.test_access import assert_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from orchestrator.models import Node, Run, User
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+WEIGHTS = bytes(range(256)) * 5000  # more than one piece
+
+
+@pytest.fixture
+def checkpoint(run: Run, tmp_path: Path) -> Iterator[Checkpoint]:
+    folder = settings.ANNEAL_DATA_DIR / "runs" / run.pk / "checkpoints" / "step-5"
+    (folder / "trainer").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(WEIGHTS)
+    (folder / "trainer" / "state.json").write_text("{}")
+    (folder / "secret.txt").write_text("not in the manifest")
+    (tmp_path / "outside.txt").write_text("outside")
+    (folder / "link.txt").symlink_to(tmp_path / "outside.txt")
+    names = ["model.safetensors", "trainer/state.json", "link.txt"]
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    manifest = json.dumps({"attempt": 1, "step": 5, "files": hashes})
+    (folder / "manifest.json").write_text(manifest)
+    yield Checkpoint.objects.create(
+        run=run,
+        attempt=1,
+        step=5,
+        path="checkpoints/step-5",
+        sha256=hashlib.sha256(manifest.encode()).hexdigest(),
+    )
+
+
+@pytest.fixture
+def fetch(checkpoint: Checkpoint, vera: User, bearer: Any) -> Any:
+    token = bearer(vera, "read")
+
+    @async_to_sync
+    async def get(name: str, **headers: str) -> tuple[Any, bytes]:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        url = f"/api/checkpoints/{checkpoint.pk}/files/{name}"
+        response = await AsyncClient().get(url, headers={**token, **sent})
+        if response.streaming:
+            return response, b"".join([piece async for piece in response])
+        return response, response.content
+
+    return get
+
+
+def test_checkpoints_are_listed_and_read(
+    client: Client, checkpoint: Checkpoint, vera: User, bearer: Any
+) -> None:
+    headers = bearer(vera, "read")
+    found = client.get(f"/api/runs/{checkpoint.run_id}/checkpoints", headers=headers).json()
+    assert [item["step"] for item in found["items"]] == [5]
+    one = client.get(f"/api/checkpoints/{checkpoint.pk}", headers=headers).json()
+    assert (one["id"], one["run"]) == (checkpoint.pk, checkpoint.run_id)
+    files = client.get(f"/api/checkpoints/{checkpoint.pk}/files", headers=headers).json()
+    assert files["model.safetensors"] == hashlib.sha256(WEIGHTS).hexdigest()
+
+
+def test_a_file_comes_whole(fetch: Any) -> None:
+    response, data = fetch("model.safetensors")
+    assert (response.status_code, data == WEIGHTS) == (200, True)
+    assert response["ETag"] == f'"{hashlib.sha256(WEIGHTS).hexdigest()}"'
+    assert int(response["Content-Length"]) == len(WEIGHTS)
+    assert response["X-Content-Type-Options"] == "nosniff"
+    assert "attachment" in response["Content-Disposition"]
+    assert fetch("trainer/state.json")[1] == b"{}"
+
+
+def test_a_broken_download_goes_on(fetch: Any) -> None:
+    response, rest = fetch("model.safetensors", Range="bytes=1000000-")
+    assert response.status_code == 206
+    assert response["Content-Range"] == f"bytes 1000000-{len(WEIGHTS) - 1}/{len(WEIGHTS)}"
+    assert rest == WEIGHTS[1000000:]
+    assert fetch("model.safetensors", Range="bytes=10-19")[1] == WEIGHTS[10:20]
+    assert fetch("model.safetensors", Range="bytes=-7")[1] == WEIGHTS[-7:]
+    assert fetch("model.safetensors", Range="bytes=9999999-")[0].status_code == 416
+    assert fetch("model.safetensors", Range="bytes=0-", If_Range='"other"')[0].status_code == 200
+    assert fetch("model.safetensors", Range="lines=1-2")[0].status_code == 200
+
+
+def test_an_unchanged_file_is_not_sent_again(fetch: Any) -> None:
+    tag = fetch("model.safetensors")[0]["ETag"]
+    assert fetch("model.safetensors", If_None_Match=tag)[0].status_code == 304
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../step-5/model.safetensors",
+        "..%2f..%2f..%2fsecret_key",
+        "%2e%2e/%2e%2e/manifest.json",
+        "trainer/../../../spec.json",
+        "/etc/passwd",
+        "//etc/passwd",
+        "secret.txt",
+        "link.txt",
+        "model.safetensors%00",
+        "trainer",
+        "..",
+        "%5c..%5cmanifest.json",
+    ],
+)
+def test_no_name_leads_out_of_the_checkpoint(fetch: Any, name: str) -> None:
+    assert fetch(name)[0].status_code == 404
+
+
+def test_files_that_are_gone_are_not_found(fetch: Any, checkpoint: Checkpoint) -> None:
+    Checkpoint.objects.update(deleted="2026-01-01T00:00:00Z")
+    body = assert_problem(fetch("model.safetensors")[0], 404)
+    assert "removed" in body["detail"]
+
+
+def test_a_node_may_fetch_files(client: Client, checkpoint: Checkpoint, node: Node) -> None:
+    url = f"/api/checkpoints/{checkpoint.pk}/files"
+    headers = {"Authorization": "Bearer node-token"}
+    assert client.get(url, headers=headers).status_code == 200
+    assert_problem(client.get(f"/api/checkpoints/{checkpoint.pk}", headers=headers), 401)
+    assert_problem(client.get(url), 401)
