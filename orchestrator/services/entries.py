@@ -130,9 +130,12 @@ def _fact_read(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def promise_read(value: Any) -> float:
-    """A promise to speak again within so many seconds. Raises ValueError when it is not one."""
+    """A promise to speak again within so many seconds; 0 comes with a last word.
+
+    Raises ValueError when it is not one.
+    """
     seconds = number_decode(value)
-    if not 0 < seconds <= 86_400:
+    if not 0 <= seconds <= 86_400:
         raise ValueError(f"expect_next_in is {seconds}; it must be within 0 and 86400 seconds")
     return seconds
 
