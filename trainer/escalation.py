@@ -28,7 +28,7 @@ class Escalation:
     def ask(self, order: Control, now: float) -> None:
         """Take the newest order."""
         if order.want == "run":
-            if self.termed_at is None:
+            if self.termed_at is None and not self.hurried:
                 self.asked_at = self.order = None
             return
         if self.asked_at is None:
