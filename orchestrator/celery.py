@@ -10,6 +10,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
 from celery import Celery
 from django.conf import settings
 
+# Imported for its effect: it gives `filesystem://` its meaning.
+import orchestrator.broker  # noqa: F401
+
 BROKER_FOLDER = settings.ANNEAL_DATA_DIR / "broker"
 FOLDERS = {"messages": BROKER_FOLDER / "messages", "control": BROKER_FOLDER / "control"}
 
