@@ -110,7 +110,11 @@ def _flatten(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
             ]
         }
     if isinstance(value, (list, tuple)):
-        return {"list": [_flatten(item, f"{name}/{i}", tensors) for i, item in enumerate(value)]}
+        return {
+            type(value).__name__: [
+                _flatten(item, f"{name}/{i}", tensors) for i, item in enumerate(value)
+            ]
+        }
     return {"value": value}
 
 
@@ -121,6 +125,8 @@ def _restore(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return {key: _restore(item, tensors) for key, item in value["items"]}
     if "list" in value:
         return [_restore(item, tensors) for item in value["list"]]
+    if "tuple" in value:
+        return tuple(_restore(item, tensors) for item in value["tuple"])
     return value["value"]
 
 

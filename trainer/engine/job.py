@@ -162,15 +162,21 @@ class Job:
     def start_policy(self) -> Policy:
         """The start model, warmed up where the spec says so."""
         if self.warm_spec is not None:
-            step = json.loads(self.warm_done.read_text())["step"]
-            folder = self.warm_run.checkpoint(step)
+            folder = self.warm_run.checkpoint(self._warmed()["step"])
             return self._make(*folder_load(str(folder), self.spec.model))
         return self._base()
+
+    def _warmed(self) -> dict[str, Any]:
+        """Last step and seconds of the warm-up."""
+        done: dict[str, Any] = json.loads(self.warm_done.read_text())
+        return done
 
     def _base(self) -> Policy:
         model, spec = self.spec.model, self.spec
         name = self.session.model_path or model.name
         if name != STARTER:
+            if model.options:
+                raise ValueError(f"model.options: they shape the starter; {model.name} has a shape")
             return self._make(*folder_load(name, model))
         parts = [*self.train_parts, *self.eval_parts, *self.warm_parts]
         specs = [spec] if self.warm_spec is None else [spec, self.warm_spec]
@@ -191,6 +197,8 @@ class Job:
         name = self.session.reference_path or self.spec.reference.name
         if not name:
             return self.start_policy()
+        if name == STARTER:
+            return self._base()
         return self._make(*folder_load(name, self.spec.model))
 
     # --- data ------------------------------------------------------------------------------------
@@ -228,12 +236,16 @@ class Job:
         loop.phase, loop.prefix, loop.checkpoints = "warm-up", WARM_UP_PREFIX, self.warm_run
         loop.run()
         self.warm_run.path.mkdir(exist_ok=True)
-        write_atomic(self.warm_done, json.dumps({"step": loop.state.step}))
+        done = {"step": loop.state.step, "elapsed": loop.elapsed()}
+        write_atomic(self.warm_done, json.dumps(done))
 
     def train(self, policy: Policy, resumed: Path | None) -> Verdict:
         """Train to the end of the budget."""
         reference = Reference(self._reference)
         loop = self._loop(self.spec, policy, self.train_parts, reference, self.eval_parts, resumed)
+        if self.warm_spec is not None and resumed is None:
+            # budget.max_minutes counts the warm-up too.
+            loop.state.elapsed = self._warmed()["elapsed"]
         return loop.run()
 
     def _loop(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from trainer.engine.policy import Policy
 from trainer.engine.probe import probe
@@ -15,6 +16,9 @@ from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
 
 if TYPE_CHECKING:
     from trainer.spec import Model
+
+# Bars of every file that is read or written would fill the run's log.
+transformers_logging.disable_progress_bar()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

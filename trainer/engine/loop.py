@@ -111,7 +111,7 @@ class Loop:
             if by_steps:
                 return Verdict("finished", "finished", f"all {state.step} steps done")
             return Verdict("finished", "budget", f"{budget.max_epochs:g} epochs done")
-        if budget.max_minutes and self._elapsed() >= 60 * budget.max_minutes:
+        if budget.max_minutes and self.elapsed() >= 60 * budget.max_minutes:
             return Verdict("finished", "budget", f"{budget.max_minutes:g} minutes are over")
         return None
 
@@ -161,7 +161,7 @@ class Loop:
         tokens = self.learner.commit(state)
         state.num_tokens += tokens
         state.step = session.report.step = step
-        state.elapsed = self._elapsed()
+        state.elapsed = self.elapsed()
         values["tokens/train_per_s"] = answer_tokens / max(session.clock.spent("update"), 1e-9)
         values["num_tokens"] = state.num_tokens
         values["epoch"] = self.cursor.epoch(state.visited)
@@ -192,7 +192,7 @@ class Loop:
         session.orders.check_fence()
         self._enter("checkpoint")
         with session.clock.part("checkpoint"):
-            state.saved, state.elapsed = state.step, self._elapsed()
+            state.saved, state.elapsed = state.step, self.elapsed()
             metrics = state.metrics if state.evaluated == state.step else {}
             published = checkpoint.publish(
                 self.checkpoints.checkpoint(state.step),
@@ -247,7 +247,8 @@ class Loop:
             return
         report.status(phase)
 
-    def _elapsed(self) -> float:
+    def elapsed(self) -> float:
+        """Seconds of training so far, across attempts."""
         return time.monotonic() - self.started
 
     def _named(self, values: dict[str, float]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.engine.forward import Sequences, token_scores
+from trainer.engine.forward import ROW_TOKENS, Sequences, token_scores
 
 if TYPE_CHECKING:
     from trainer.engine.policy import Policy
@@ -35,4 +35,13 @@ def probe(policy: Policy) -> None:
             except (RuntimeError, TypeError, ValueError, AttributeError):
                 good = False
             setattr(policy, name, good)
+    if _short_window(policy):
+        # A mask of ours replaces the window, and the probe is too short to notice.
+        policy.shared_prefix = False
     model.train(was_training)
+
+
+def _short_window(policy: Policy) -> bool:
+    """Whether some layers see fewer tokens than a shared row may hold."""
+    window = getattr(policy.model.config.get_text_config(), "sliding_window", None)
+    return isinstance(window, int) and window < ROW_TOKENS

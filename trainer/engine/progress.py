@@ -28,7 +28,8 @@ HEARTBEAT = 4.0
 """Seconds of silence after which a heartbeat is written."""
 PROMISE = 60.0
 """Seconds within which the next line is promised; longer where ticks were seen to lie further apart."""
-LOAD_PROMISE = 300.0
+LONG_PROMISES = {"load": 300.0, "checkpoint": 600.0}
+"""Phases whose work is a few long calls, without a tick between."""
 SAMPLE_INTERVAL = 2.0
 """At most one batch of samples in so many seconds."""
 SAMPLE_GROUPS = 4
@@ -129,8 +130,7 @@ class Report:
         self._last_line = time.monotonic()
 
     def _promise(self) -> float:
-        least = LOAD_PROMISE if self.phase == "load" else PROMISE
-        return round(max(least, 4 * self._longest_gap), 1)
+        return round(max(LONG_PROMISES.get(self.phase, PROMISE), 4 * self._longest_gap), 1)
 
 
 class _Terminal:
