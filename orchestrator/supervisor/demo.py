@@ -40,6 +40,10 @@ class Follower:
                 say(_progress(run))
         return all(run.state in ENDED for run in runs)
 
+    def everything_arrived(self) -> bool:
+        """Say whether the last line of every journal is in the database."""
+        return all(run.complete for run in self._runs())
+
     def table(self) -> str:
         """Return one row a run: what it is, how it ended, what it learned, how long it took."""
         head = ("run", "state", "steps", "figure", "first", "last", "time")

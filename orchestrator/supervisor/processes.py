@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FAMILY = "ANNEAL_UP"
 """Environment variable that every process started below one DATA's `up` inherits."""
 
+FAMILY_ROUNDS = 5
 CLOCK_STEP = 1.5  # seconds that start times may move when the machine's clock is set
 
 
@@ -70,6 +71,15 @@ def end(processes: Collection[psutil.Process], within: float) -> None:
             time.sleep(0.02)
         if not alive(processes):
             return
+
+
+def family_end(token: str, within: float) -> None:
+    """End the whole family; a member may start another one while it is asked to end."""
+    for _ in range(FAMILY_ROUNDS):
+        members = list(family(token))
+        if not members:
+            return
+        end(members, within)
 
 
 def alive(processes: Collection[psutil.Process]) -> list[psutil.Process]:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 HEALTHY_WITHIN = 60.0  # seconds before we say that something takes too long
 
+ARRIVED_WITHIN = 15.0  # seconds for the last journal lines of a run that has ended
+
 
 @dataclasses.dataclass(frozen=True)
 class Extras:
@@ -122,18 +124,19 @@ def _demo(admin: User, supervisor: Supervisor, *, until_done: bool) -> int:
     from orchestrator.supervisor.demo import Follower  # noqa: PLC0415
 
     follower = Follower([run.pk for run in demo_launch(owner=admin)])
-    done = False
-    while not supervisor.stopping.is_set() and not done:
+    ended = False
+    while not (ended or supervisor.stopping.is_set() or (until_done and supervisor.degraded)):
         supervisor.watch(0.5)
-        done = follower.look()
-        if until_done and supervisor.degraded:
-            break
-    if done:
+        ended = follower.look()
+    deadline = time.monotonic() + ARRIVED_WITHIN
+    while ended and not follower.everything_arrived() and time.monotonic() < deadline:
+        supervisor.watch(0.2)
+    if ended:
         print(f"\n{follower.table()}\n", flush=True)
     if not until_done:
         supervisor.watch()
         return 0
-    return 0 if done and follower.all_finished() else 1
+    return 0 if ended and follower.all_finished() else 1
 
 
 def _end(supervisor: Supervisor) -> None:

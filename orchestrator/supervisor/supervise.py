@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.postgres import DatabaseError
 from orchestrator.supervisor.logs import last_lines
-from orchestrator.supervisor.processes import end, family
+from orchestrator.supervisor.processes import family_end
 from orchestrator.supervisor.restarts import GIVE_UP_AT, Restarts
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.2  # seconds
 STOP_WITHIN = 5.0  # seconds for each part to end by itself
+FAMILY_WITHIN = 2.0  # seconds for what is left; runs were asked to end before
 STOP_ORDER = ("node", "control", "web", "database")
 
 
@@ -81,7 +82,7 @@ class Supervisor:
                 kept = self.kept.pop(name)
                 kept.part.stop(STOP_WITHIN)
                 self.ledger.note(name, None)
-        end(list(family(self.ledger.token)), within=STOP_WITHIN)
+        family_end(self.ledger.token, FAMILY_WITHIN)
 
     def _start_again(self, kept: Kept) -> None:
         kept.start_at = None

@@ -85,3 +85,26 @@ def test_watching_ends_when_a_stop_is_asked_for(supervisor, make_part):
     begun = time.monotonic()
     supervisor.watch()
     assert time.monotonic() - begun < 0.5
+
+
+def test_a_member_that_starts_another_while_it_ends_leaves_none_either(supervisor):
+    restless = (
+        "import signal, subprocess, sys, time\n"
+        "def again(*_):\n"
+        "    subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+        " start_new_session=True)\n"
+        "    raise SystemExit\n"
+        "signal.signal(signal.SIGTERM, again)\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(600)"
+    )
+    member = subprocess.Popen(
+        [sys.executable, "-c", restless],
+        env={**os.environ, FAMILY: supervisor.ledger.token},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    member.stdout.readline()
+    supervisor.stop()
+    member.wait(1)
+    assert list(family(supervisor.ledger.token)) == []
