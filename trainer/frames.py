@@ -40,6 +40,22 @@ def line_cut(line: str) -> str:
     return encode(kept | {"cut": True})
 
 
+def line_stub(line: str) -> str:
+    """An alert in the place of a line that the server refuses; the journal keeps the line itself."""
+    event: dict[str, Any] = json.loads(line)
+    message = f"The server refused line {event['seq']} ({event.get('type')}) of this journal."
+    return encode(
+        {
+            "seq": event["seq"],
+            "time": event["time"],
+            "type": "alert",
+            "level": "error",
+            "code": "line-refused",
+            "message": message,
+        }
+    )
+
+
 def _cut(value: Any) -> Any:
     if isinstance(value, str) and len(value) > TEXT_CHARACTERS:
         return value[:TEXT_CHARACTERS] + "…"

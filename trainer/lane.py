@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from trainer.frames import LINE_BYTES, line_cut, push_frame
+from trainer.frames import LINE_BYTES, line_cut, line_stub, push_frame
 
 if TYPE_CHECKING:
     from trainer.events import Source
@@ -32,6 +32,10 @@ class Lane:
     in_flight: deque[int] = field(default_factory=deque)
     """Last seq of each push that is not answered yet."""
     rewinding: bool = False
+    single: int = 0
+    """Up to this seq lines go one at a time, because the server refused a push that held them."""
+    refused: set[int] = field(default_factory=set)
+    """Lines that the server refused by themselves: a stub goes in their place."""
 
     def begin(self, cursor: int) -> None:
         """Start behind the line where the server stands."""
@@ -43,7 +47,8 @@ class Lane:
 
     def next_frame(self) -> str | None:
         """The next push, or None when nothing is waiting or enough is under way."""
-        if self.rewinding or len(self.in_flight) >= self.window:
+        careful = self.careful
+        if self.rewinding or len(self.in_flight) >= (1 if careful else self.window):
             return None
         if not self.waiting:
             if self.tail.seq < self.sent:
@@ -53,7 +58,7 @@ class Lane:
                     return None
             read = self.tail.read(most=READ_LINES, most_bytes=READ_BYTES)
             self.waiting.extend(line_cut(line) for line in read)
-        lines = self._lines_for_a_frame()
+        lines = self._lines_for_a_frame(most=1 if careful else READ_LINES)
         if not lines:
             return None
         first = self.sent + 1
@@ -74,14 +79,30 @@ class Lane:
         return moved
 
     @property
+    def careful(self) -> bool:
+        """Whether the next lines go one at a time."""
+        return self.sent < self.single
+
+    def suspect(self) -> None:
+        """The server refused a push, maybe ours: find the faulty line, and let the rest pass."""
+        if not self.in_flight:
+            return
+        first, last = self.cursor + 1, self.in_flight[-1]
+        if first == last and self.single >= last:
+            self.refused.add(last)
+        self.single = max(self.single, last)
+
+    @property
     def drained(self) -> bool:
         """Whether everything that was read has arrived."""
         return not (self.in_flight or self.rewinding or self.waiting) and self.cursor == self.sent
 
-    def _lines_for_a_frame(self) -> list[str]:
+    def _lines_for_a_frame(self, most: int) -> list[str]:
+        if self.waiting and self.sent + 1 in self.refused:
+            return [line_stub(self.waiting.popleft())]
         lines: list[str] = []
         size = 0
-        while self.waiting:
+        while self.waiting and len(lines) < most:
             size += len(self.waiting[0].encode()) + 1
             if lines and size > LINE_BYTES:
                 break

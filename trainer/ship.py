@@ -36,7 +36,7 @@ STICKY = frozenset({"server-stopped", "fenced"})
 """Causes of a stop that was ordered on this machine: no answer of the server takes it back."""
 POLL, BEAT, SILENCE, PROGRESS = 0.04, 1.5, 30.0, 60.0  # seconds
 BACKOFF_FIRST, BACKOFF_MOST = 0.2, 5.0
-REFUSED_TOKEN, REFUSED_FENCED = 4401, 4409
+BAD_FRAME, REFUSED_TOKEN, REFUSED_FENCED = 4400, 4401, 4409
 EXIT_DONE, EXIT_REFUSED = 0, 3
 
 
@@ -143,7 +143,11 @@ class Ship:
     async def _push_turn(self, socket: ClientConnection) -> bool:
         """Offer each journal one push, metrics first; whether any went out."""
         sent = False
-        for source in ORDER:
+        careful = [source for source in ORDER if self.lanes[source].careful]
+        if careful and any(lane.in_flight for lane in self.lanes.values()):
+            return False
+        # After a refusal one line at a time: the next refusal then names its line.
+        for source in careful[:1] or ORDER:
             if (frame := self.lanes[source].next_frame()) is not None:
                 await self._send(socket, frame)
                 sent = True
@@ -197,6 +201,9 @@ class Ship:
                     await socket.recv()
         if socket.close_code in (REFUSED_TOKEN, REFUSED_FENCED):
             raise Refused(socket.close_code, error)
+        if socket.close_code == BAD_FRAME:
+            for lane in self.lanes.values():
+                lane.suspect()
         raise Broken(f"refused: {error}")
 
     def _obey(self, answer: dict[str, Any]) -> None:

@@ -89,7 +89,12 @@ def test_a_trainer_that_says_its_own_last_word_is_taken_by_it(attempt):
 
 @pytest.mark.parametrize(
     ("code", "state", "cause"),
-    [(1, "failed", "crash"), (2, "failed", "bad-input"), (3, "stopped", "user"), (0, "failed", "crash")],
+    [
+        (1, "failed", "crash"),
+        (2, "failed", "bad-input"),
+        (3, "stopped", "user"),
+        (0, "failed", "crash"),
+    ],
 )
 def test_an_exit_code_without_a_last_word_becomes_one(attempt, code, state, cause):
     hosted(attempt, "/bin/sh", "-c", f"echo the end is near; exit {code}")
@@ -127,7 +132,9 @@ def test_a_signal_from_nobody_here_is_killed_and_a_crash_is_a_crash(attempt):
     assert verdict_of_exit(-11, [], oom_killed=False).cause == "crash"
     assert verdict_of_exit(-9, [], oom_killed=True).cause == "oom"
     assert verdict_of_exit(1, ["torch.OutOfMemoryError: no"], oom_killed=False).cause == "oom"
-    assert verdict_of_exit(1, ["OSError: No space left on device"], oom_killed=False).cause == "disk"
+    assert (
+        verdict_of_exit(1, ["OSError: No space left on device"], oom_killed=False).cause == "disk"
+    )
 
 
 def test_term_to_host_stops_the_trainer_gently(attempt):
