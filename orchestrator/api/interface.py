@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.views import redirect_to_login
+from django.views.decorators.http import require_safe
 
 from orchestrator.api.access import VIEWERS, caller_or_none
 from orchestrator.api.answers import StrictJSON, StrictParser
@@ -24,6 +25,7 @@ ROUTERS = ("health", "runs", "telemetry", "catalog", "checkpoints", "nodes", "da
 def _readers_only(view: Callable[..., Any]) -> Callable[..., Any]:
     """Open the documentation to everybody who may look, by session or by token."""
 
+    @require_safe
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         if caller_or_none(request) is not None:
             return view(request, *args, **kwargs)

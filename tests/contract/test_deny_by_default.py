@@ -1,0 +1,247 @@
+"""Every URL, every API operation and every socket is closed unless it stands on a list here.
+
+They are walked without a login, with too small a role, and as a person who does not own the object. What
+counts is the database: a request that should not change anything must leave every row as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from channels.testing import WebsocketCommunicator
+from django.apps import apps
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from orchestrator.asgi import application
+from orchestrator.models import (
+    ApiToken,
+    Attempt,
+    Checkpoint,
+    Dataset,
+    Node,
+    Role,
+    Run,
+    User,
+)
+from orchestrator.routing import websocket_urlpatterns
+from orchestrator.services.tokens import api_token_create, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPEN_TO_STRANGERS = {
+    ("GET", "/login/"),
+    ("POST", "/login/"),
+    ("PUT", "/login/"),  # Django's forms take it for POST
+    ("GET", "/login/link/TOKEN/"),
+    ("POST", "/login/link/TOKEN/"),
+    ("GET", "/api/health"),
+}
+"""Answered without a login: the ways in, and health without details."""
+
+OPEN_TO_VIEWERS = {
+    ("POST", "/login/"),
+    ("POST", "/login/link/TOKEN/"),
+    ("POST", "/logout/"),
+    ("POST", "/account/tokens/"),
+    ("POST", "/api/runs/validate"),
+}
+"""Requests other than GET that do something for everybody signed in, and change nothing but their own."""
+
+MADE_BY_OPERATORS = {("POST", "/api/runs"), ("POST", "/api/datasets")}
+"""What an operator may do without owning anything: make something new."""
+
+SOCKETS = {"ws/node/", "ws/browser/"}
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+REFUSED = {302, 401, 403, 404, 405}
+OWN_BUSINESS = {ApiToken, User}
+"""Tables that a person's own requests may change: tokens, last login."""
+
+TOKENS_OF_ROUTES = {
+    "token": "TOKEN",
+    "verb": "stop",
+    "tab": "charts",
+    "recipe": "arith-grpo",
+    "app_label": "orchestrator",
+    "content_type_id": "1",
+    "object_id": "1",
+    "url": "nothing",
+    "family": "objectives",
+    "tag": "grpo",
+}
+
+
+@pytest.fixture
+def people(db: None) -> dict[str, User]:
+    roles = {"ada": Role.OPERATOR, "bob": Role.OPERATOR, "vera": Role.VIEWER}
+    return {name: User.objects.create_user(name, password="x", role=roles[name]) for name in roles}
+
+
+@pytest.fixture
+def values(people: dict[str, User]) -> dict[str, str]:
+    """What stands in the URLs: things that ada owns."""
+    ada = people["ada"]
+    node = Node.objects.create(name="n1", token_digest=digest_of("node-token"))
+    run = Run.objects.create(name="r", owner=ada, spec={}, attempt=1, node=node, process="alive")
+    Run.objects.update(state="running")
+    Attempt.objects.create(run=run, number=1, node=node)
+    checkpoint = Checkpoint.objects.create(run=run, attempt=1, step=1, path="x", sha256="0" * 64)
+    dataset = Dataset.objects.create(
+        name="d",
+        owner=ada,
+        filename="d.jsonl",
+        sha256="0" * 64,
+        bytes=1,
+        rows=1,
+        columns=["prompt"],
+    )
+    api_token_create(user=ada)
+    return TOKENS_OF_ROUTES | {
+        "run_id": run.pk,
+        "checkpoint_id": checkpoint.pk,
+        "dataset_id": dataset.pk,
+        "node_id": node.pk,
+        "token_id": str(ApiToken.objects.get().pk),
+        "name": "model.safetensors",
+    }
+
+
+def routes(patterns: list[Any] | None = None, before: str = "/") -> Iterator[str]:
+    """Every URL pattern of the project, as one route each."""
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
+        route = before + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from routes(pattern.url_patterns, route)
+        else:
+            assert isinstance(pattern, URLPattern)
+            yield route
+
+
+def url_of(route: str, values: dict[str, str]) -> str:
+    """A URL that the route matches; a parameter that is not known here must be added to `values`."""
+    if route.startswith("/^") or "(?P<" in route:
+        route = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"<\1>", route).replace("^", "").replace("$", "")
+        route = route.replace(".*", "nothing")
+    return re.sub(r"<(?:\w+:)?(\w+)>", lambda match: values[match[1]], route)
+
+
+def rows() -> dict[str, list[Any]]:
+    """Every row of the project's tables but those of people's own business."""
+    models = [model for model in apps.get_app_config("orchestrator").get_models()]
+    return {
+        model.__name__: sorted(map(repr, model.objects.values_list()))
+        for model in models
+        if model not in OWN_BUSINESS
+    }
+
+
+def ask(client: Client, method: str, url: str, values: dict[str, str]) -> int:
+    """The status of a request that would do something if it were let in."""
+    run_id = values["run_id"]
+    fields = {"run": run_id, "runs": run_id, "ids": run_id, "id": run_id, "name": "taken"}
+    if method == "GET":
+        return int(client.get(url).status_code)
+    if url.startswith("/api/"):
+        body = json.dumps({"name": "taken"} if method == "PATCH" else {})
+        return int(client.generic(method, url, body, "application/json").status_code)
+    if method == "POST":
+        return int(client.post(url, fields).status_code)
+    return int(client.generic(method, url).status_code)
+
+
+def signed_in(user: User) -> Client:
+    client = Client(raise_request_exception=False)
+    client.force_login(user)
+    return client
+
+
+@pytest.mark.django_db
+def test_strangers_reach_nothing_but_the_ways_in(values: dict[str, str]) -> None:
+    before, reached = rows(), []
+    client = Client(raise_request_exception=False)
+    for route in routes():
+        url = url_of(route, values)
+        for method in METHODS:
+            status = ask(client, method, url, values)
+            if status not in REFUSED and (method, url) not in OPEN_TO_STRANGERS:
+                reached.append(f"{method} {url} -> {status}")
+    assert not reached
+    assert rows() == before
+
+
+@pytest.mark.django_db
+def test_what_is_open_still_exists(values: dict[str, str]) -> None:
+    """A list that names what is gone hides what will come back under that name."""
+    known = {url_of(route, values) for route in routes()}
+    assert {url for _, url in OPEN_TO_STRANGERS | OPEN_TO_VIEWERS} <= known
+
+
+@pytest.mark.django_db
+def test_viewers_change_nothing(values: dict[str, str], people: dict[str, User]) -> None:
+    before, reached, client = rows(), [], signed_in(people["vera"])
+    for route in routes():
+        url = url_of(route, values)
+        for method in METHODS[1:]:
+            if (method, url) in OPEN_TO_VIEWERS:
+                continue
+            status = ask(client, method, url, values)
+            if url.startswith("/api/") and status not in REFUSED:
+                reached.append(f"{method} {url} -> {status}")
+            assert rows() == before, f"{method} {url} changed something"
+    assert not reached
+
+
+@pytest.mark.django_db
+def test_operators_change_nothing_of_others(
+    values: dict[str, str], people: dict[str, User]
+) -> None:
+    before, reached, client = rows(), [], signed_in(people["bob"])
+    for route in routes():
+        url = url_of(route, values)
+        for method in METHODS[1:]:
+            if (method, url) in OPEN_TO_VIEWERS | MADE_BY_OPERATORS:
+                continue
+            status = ask(client, method, url, values)
+            if url.startswith("/api/") and status not in REFUSED:
+                reached.append(f"{method} {url} -> {status}")
+            assert rows() == before, f"{method} {url} changed something"
+    assert not reached
+
+
+@pytest.mark.django_db
+def test_the_admin_is_for_admins(values: dict[str, str], people: dict[str, User]) -> None:
+    for name in ("vera", "bob"):
+        client = signed_in(people[name])
+        for route in routes():
+            if route.startswith("/admin/") and "logout" not in route:
+                url = url_of(route, values)
+                assert client.get(url).status_code in REFUSED, f"{name} reads {url}"
+
+
+@pytest.mark.django_db
+def test_nothing_changes_by_get(values: dict[str, str], people: dict[str, User]) -> None:
+    """A link, a prefetch or an image must never do anything."""
+    before, client = rows(), signed_in(people["ada"])
+    for route in routes():
+        url = url_of(route, values)
+        client.get(url)
+        assert rows() == before, f"GET {url} changed something"
+
+
+def test_every_socket_is_known() -> None:
+    assert {str(pattern.pattern) for pattern in websocket_urlpatterns} == SOCKETS
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", sorted(SOCKETS))
+async def test_sockets_refuse_strangers(path: str) -> None:
+    socket = WebsocketCommunicator(application, f"/{path}")
+    connected, _ = await socket.connect()
+    assert connected
+    assert json.loads(await socket.receive_from())["op"] == "refused"
+    assert (await socket.receive_output())["type"] == "websocket.close"
