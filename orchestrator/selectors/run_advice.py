@@ -24,6 +24,21 @@ _OF_CAUSE = {
     "node-lost": "Its node stopped answering. It goes back to the queue by itself while restarts remain.",
 }
 
+_CAUSE_WORDS = {
+    "oom": "out of memory",
+    "nan": "not a number",
+    "disk": "disk full",
+    "crash": "an error in the trainer",
+    "killed": "killed from outside",
+    "bad-input": "the spec or its data",
+    "node-lost": "its node went away",
+}
+
+
+def cause_words(run: Run) -> str:
+    """The cause of its end in a few words."""
+    return _CAUSE_WORDS.get(run.cause, run.cause)
+
 
 def advice(run: Run) -> str:
     """The sentence for this run, or ""."""

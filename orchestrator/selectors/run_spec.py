@@ -18,9 +18,9 @@ def run_spec(run: Run, *, form: str = "toml") -> dict[str, Any]:
     launched, misfits = _complete(run.spec)
     effective = run.effective_spec
     recipe = _recipe(run.recipe)
-    shown = effective or launched
+    shown = _in_order(effective) if effective else launched
     return {
-        "text": spec_json(shown) if form == "json" else spec_toml(shown),
+        "text": spec_json(shown) if form == "json" else spec_toml(_without_empty(shown)),
         "form": form,
         "effective": effective is not None,
         "sha256": run.spec_hash,
@@ -38,6 +38,21 @@ def _complete(raw: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         return spec_parse(raw).model_dump(mode="json"), []
     except SpecError as error:
         return raw, [str(problem) for problem in error.problems]
+
+
+def _in_order(spec: dict[str, Any]) -> dict[str, Any]:
+    """The same values in the order of the spec's fields, which the database does not keep."""
+    ordered, _ = _complete(spec)
+    return ordered if ordered == spec else spec
+
+
+def _without_empty(value: Any) -> Any:
+    """Without empty tables, which are only noise in TOML."""
+    if isinstance(value, dict):
+        return {name: _without_empty(inner) for name, inner in value.items() if inner != {}}
+    if isinstance(value, list):
+        return [_without_empty(inner) for inner in value]
+    return value
 
 
 def _recipe(name: str) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from orchestrator.models import ENDED, Role, Run, State
-from orchestrator.selectors.run_advice import advice
+from orchestrator.selectors.run_advice import advice, cause_words
 from orchestrator.selectors.run_words import method_chips, spec_of
 from orchestrator.selectors.runs import run_shape
 from orchestrator.services import runs as services
@@ -57,6 +57,7 @@ def page(request: HttpRequest, run_id: str, tab: str = "overview") -> HttpRespon
         "shape": run_shape(run),
         "chips": method_chips(spec_of(run)),
         "advice": advice(run),
+        "cause": cause_words(run),
         "ended": run.state in ENDED,
         "may_launch": request.user.has_role(Role.OPERATOR),
         "actions": _actions(run, request.user),
@@ -101,7 +102,7 @@ def _actions(run: Run, user: Any) -> list[dict[str, Any]]:
     return [
         {
             "verb": verb,
-            "words": words,
+            "words": "Cancel" if verb == "stop" and run.state == State.QUEUED else words,
             "icon": icon,
             "when": " ".join(sorted(states)),
             "now": run.state in states,

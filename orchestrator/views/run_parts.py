@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def newest(request: HttpRequest, run_id: str) -> HttpResponse:
     """The newest group of answers."""
     run = get_object_or_404(Run, pk=run_id)
-    return render(request, "run/part_newest.html", {"run": run, "groups": groups_newest(run=run)})
+    return render(request, "run/part_newest.html", {"groups": groups_newest(run=run)})
 
 
 @require_GET

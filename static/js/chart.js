@@ -21,6 +21,7 @@ export function createChart(element, zoomed) {
     shape.shapes = seams(view, shape.annotations);
     // One range for all charts of the page, so that a spike stands at the same place in each.
     shape.xaxis.range = axisValues(view.range ?? view.domain, view.axis);
+    if (built.range && !options.stacked) shape.yaxis = { ...shape.yaxis, range: built.range, autorange: false };
     shape.uirevision = `${view.axis} ${view.range ?? "whole"}`;
     if (made) Plotly.react(plot, built.data, shape, CONFIG);
     else {

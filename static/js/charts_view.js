@@ -5,6 +5,7 @@ import { look } from "./look.js";
 import { scheduler } from "./redraw.js";
 
 const AXES = ["step", "time", "tokens"];
+const GROWTH = 1.15;
 
 /** Start the charts below `root`; gives the feed, or null when the page has none. */
 export function chartsView(root, send) {
@@ -22,8 +23,10 @@ export function chartsView(root, send) {
 
   function changed(keys) {
     const touched = new Set(keys);
-    view.domain = domain(feed.curves(), view.axis);
-    scheduled.mark(charts.filter((chart) => chart.keys.some((key) => touched.has(key))));
+    const before = String(view.domain);
+    view.domain = domain(feed.curves(), view);
+    const moved = String(view.domain) !== before;
+    scheduled.mark(charts.filter((chart) => moved || chart.keys.some((key) => touched.has(key))));
     for (const chart of charts) delete chart.element.dataset.failed;
   }
 
@@ -72,14 +75,14 @@ export function chartsView(root, send) {
   return { feed, ended() { view.ended = true; scheduled.mark(charts); } };
 }
 
-/** Where the curves lie on the axis, with room for the markers at both ends. */
-function domain(curves, axis) {
+/** Where the curves lie on the axis. While they grow it grows ahead of them, so that it seldom moves. */
+function domain(curves, { axis, ended }) {
   const ends = Object.values(curves).filter(({ x }) => x.length).flatMap(({ x }) => [x[0], x[x.length - 1]]);
   if (!ends.length) return [0, 1];
   const low = axis === "time" ? Math.min(...ends) : Math.min(0, ...ends);
-  const high = Math.max(...ends);
-  const room = (high - low || 1) * 0.015;
-  return [low - room, high + room];
+  const span = Math.max(...ends) - low || 1;
+  const wide = ended ? span : GROWTH ** Math.ceil(Math.log(span * 1.001) / Math.log(GROWTH));
+  return [low - wide * 0.015, low + wide * 1.015];
 }
 
 function press(root, axis) {

@@ -27,7 +27,7 @@ export function logView(element) {
       for (const line of lines) {
         if (line.id !== undefined && line.id <= seen) continue;
         seen = line.id ?? seen;
-        list.append(row(line));
+        list.append(row(line, Number(list.dataset.offset)));
       }
       while (list.children.length > MOST) list.firstElementChild.remove();
       toEnd();
@@ -35,10 +35,10 @@ export function logView(element) {
   };
 }
 
-function row({ time, text }) {
+function row({ time, text }, offset) {
   const line = document.createElement("div");
   const when = document.createElement("time");
-  when.textContent = clock(time);
+  when.textContent = clock(time + offset);
   const words = document.createElement("span");
   words.textContent = text;
   line.append(when, words);

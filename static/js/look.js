@@ -25,7 +25,7 @@ export function layout(look, axis) {
   const grid = { gridcolor: look.line, zeroline: false, linecolor: look.strong, tickfont: { color: look.faint, size: 11 }, automargin: false };
   return {
     autosize: true, uirevision: axis, showlegend: false, dragmode: "zoom", hovermode: "x unified",
-    margin: { l: 46, r: 56, t: 8, b: 24 },
+    margin: { l: 46, r: 62, t: 8, b: 24 },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: look.sans, size: 11, color: look.ink },
     hoverlabel: { bgcolor: look.raised, bordercolor: look.strong, font: { size: 11, color: look.ink, family: look.mono }, namelength: 28 },

@@ -46,6 +46,7 @@ function reloadSoon() {
 }
 
 showWidths(root);
+for (const text of root.querySelectorAll("[data-end]")) text.scrollTop = text.scrollHeight;
 foldLong(root);
 showTiles(root, JSON.parse(document.getElementById("latest")?.textContent ?? "{}"));
 metricFilter(root);

@@ -2,7 +2,7 @@
 import { figure } from "./format.js";
 import { number } from "./series.js";
 
-const WORDS = { good: "", warning: "watch: ", bad: "unhealthy: ", "": "" };
+const WORDS = { good: "", warning: "watch: ", bad: "bad: ", "": "" };
 
 export function showTiles(root, latest) {
   for (const tile of root.querySelectorAll("[data-tile]")) {

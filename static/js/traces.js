@@ -14,6 +14,7 @@ export function traces(keys, curves, look, options) {
   });
   return {
     data: drawn.flatMap((line) => (options.stacked ? area(line) : lines(line, options))).concat(drawn.flatMap((line) => missing(line, look))),
+    range: flat(drawn),
     annotations: options.stacked ? [] : edgeLabels(drawn, look),
   };
 }
@@ -69,6 +70,15 @@ function edgeLabels(drawn, look) {
     yshift: close ? (labels[at].y >= labels[1 - at].y ? 6 : -6) : 0,
     font: { size: 11, color: pen.colour, family: look.mono },
   }));
+}
+
+/** A range for curves that do not move: Plotly would magnify the rounding error of an average. */
+function flat(drawn) {
+  const values = drawn.flatMap(({ curve }) => curve.y.filter(Number.isFinite));
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  if (!values.length || high - low > 1e-6 * Math.max(Math.abs(low), Math.abs(high))) return null;
+  const room = Math.abs(high) * 0.1 || 1;
+  return [low - room, high + room];
 }
 
 const SCATTER = { type: "scatter" };
