@@ -16,7 +16,6 @@ from orchestrator.selectors.nodes import node_shape, nodes_list
 from orchestrator.services import claims, nodes
 
 if TYPE_CHECKING:
-
     from orchestrator.models import Node
 
 router = Router(tags=["nodes"])
