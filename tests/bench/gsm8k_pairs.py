@@ -205,9 +205,10 @@ def compare(out: Path, seeds: Sequence[int], overrides: Sequence[str]) -> dict[s
         ]
         final = trained(out / f"dpo-{seed}", RECIPE, own)
         spec = spec_load(RECIPE, own)
+        # While it trains, the recipe looks at a few held-out pairs; here all of them count.
+        whole = spec.data.eval[0].model_copy(update={"limit": 0})
         train, held_out = (
-            rows_load(source, seed=seed, wanted=PAIR).rows
-            for source in (spec.data.train[0], spec.data.eval[0])
+            rows_load(source, seed=seed, wanted=PAIR).rows for source in (spec.data.train[0], whole)
         )
         judgements = judge(start, final, train, held_out)
         report["seeds"][seed] = {

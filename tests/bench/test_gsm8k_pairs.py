@@ -125,7 +125,7 @@ def test_the_bench_runs_from_end_to_end_at_a_tiny_scale(
     assert set(pooled) >= {"DPO, implicit reward", "length alone", "words, logistic regression"}
     for of in pooled.values():
         assert of["interval"][0] <= of["held_out"] <= of["interval"][1]
-        assert of["pairs"] == 20
+        assert of["pairs"] > 20
     assert table(report).count("\n| ") == 6
 
 
