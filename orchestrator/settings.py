@@ -154,6 +154,8 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": env.str("ANNEAL_LOG_LEVEL", "INFO")},
     "loggers": {
         "django.server": {"level": "WARNING"},
+        # A broker that is a folder has no host name, which kombu mentions at every connection.
+        "kombu.connection": {"level": "ERROR"},
         # One line for every beat of the scheduler would bury the rest.
         "celery.beat": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
