@@ -12,7 +12,9 @@ export function createChart(element, zoomed) {
   let made = false;
 
   function draw(curves, view) {
-    const built = traces(keys, curves, view.look, { ...options, axis: view.axis, smoothing: view.smoothing });
+    // Not asked for yet: the skeleton stays, since "no value" would not be true.
+    if (!keys.some((key) => curves[key])) return;
+    const built = traces(keys, curves, view.look, { ...options, axis: view.axis, smoothing: view.smoothing, range: view.range });
     describe(element, keys, curves);
     if (!built.data.length) return waitingFor(element, view);
     element.dataset.status = "drawn";

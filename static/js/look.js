@@ -20,6 +20,12 @@ export function look() {
   return found;
 }
 
+const CLOCKS = [
+  { dtickrange: [null, 59_999], value: "%H:%M:%S" },
+  { dtickrange: [60_000, 86_399_999], value: "%H:%M" },
+  { dtickrange: [86_400_000, null], value: "%e %b" },
+];
+
 /** Layout shared by every chart. `axis` is step, time or tokens. */
 export function layout(look, axis) {
   const grid = { gridcolor: look.line, zeroline: false, linecolor: look.strong, tickfont: { color: look.faint, size: 11 }, automargin: false };
@@ -29,14 +35,14 @@ export function layout(look, axis) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: look.sans, size: 11, color: look.ink },
     hoverlabel: { bgcolor: look.raised, bordercolor: look.strong, font: { size: 11, color: look.ink, family: look.mono }, namelength: 28 },
-    xaxis: { ...grid, type: axis === "time" ? "date" : "linear", showline: true, nticks: 6, hoverformat: axis === "time" ? "%H:%M:%S" : ",d", tickformat: axis === "tokens" ? "~s" : undefined, fixedrange: false, separatethousands: true, rangemode: "normal" },
+    xaxis: { ...grid, type: axis === "time" ? "date" : "linear", showline: true, nticks: axis === "time" ? 4 : 6, tickangle: 0, tickformatstops: axis === "time" ? CLOCKS : undefined, hoverformat: axis === "time" ? "%H:%M:%S" : ",d", tickformat: axis === "tokens" ? "~s" : undefined, fixedrange: false, separatethousands: true, rangemode: "normal" },
     yaxis: { ...grid, nticks: 5, tickformat: "~g", exponentformat: "e", fixedrange: true },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: look.faint, activecolor: look.ink },
     yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
   };
 }
 
 /** Plotly's own settings. */
 export const CONFIG = {
-  displaylogo: false, responsive: true, doubleClick: false, scrollZoom: false,
-  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "pan2d", "zoom2d", "resetScale2d"],
+  displaylogo: false, responsive: true, doubleClick: false, scrollZoom: false, showTips: false, modeBarButtons: [["toImage"]],
 };

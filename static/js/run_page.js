@@ -19,7 +19,7 @@ const charts = chartsView(root, (frame) => socket?.send(frame));
 const log = logView(root.querySelector("[data-log]"));
 const newest = partView(root.querySelector("[data-newest]"), foldLong);
 const events = partView(root.querySelector("[data-events]"));
-let state = root.dataset.state;
+let state = root.dataset.runState;
 let told = root.dataset.told;
 
 const hear = {

@@ -10,13 +10,25 @@ export function traces(keys, curves, look, options) {
     const curve = curves[key];
     if (!curve?.x.length) return [];
     const pen = { colour: look.series[at % look.series.length], dash: DASHES[Math.floor(at / look.series.length) % DASHES.length] };
-    return [{ key, at, curve, pen, x: axisValues(curve.x, options.axis), name: options.names?.[key] ?? key }];
+    const shown = within(curve, options);
+    return shown.x.length ? [{ key, at, curve: shown, pen, x: axisValues(shown.x, options.axis), name: options.names?.[key] ?? key }] : [];
   });
   return {
     data: drawn.flatMap((line) => (options.stacked ? area(line) : lines(line, options))).concat(drawn.flatMap((line) => missing(line, look))),
     range: flat(drawn),
     annotations: options.stacked ? [] : edgeLabels(drawn, look),
   };
+}
+
+/** The part of a curve inside the zoom, one point beyond each end, with its average over all that came before. */
+function within({ x, y }, { range, smoothing }) {
+  const even = smooth(y.map((value) => (Number.isFinite(value) ? value : NaN)), smoothing);
+  if (!range) return { x, y, even };
+  const first = x.findIndex((value) => value >= range[0]);
+  const from = Math.max(0, (first === -1 ? x.length : first) - 1);
+  const after = x.findIndex((value) => value > range[1]);
+  const to = after === -1 ? x.length : after + 1;
+  return { x: x.slice(from, to), y: y.slice(from, to), even: even.slice(from, to) };
 }
 
 /** Values of the x axis as Plotly takes them: wall time becomes the browser's local time. */
@@ -38,7 +50,7 @@ function lines({ key, curve, pen, x, name }, { smoothing }) {
   if (!(smoothing > 0)) return [{ ...SCATTER, ...hover, x, y, mode: "lines", line }];
   return [
     { ...SCATTER, x, y, name, mode: "lines", line: { ...line, width: 1 }, opacity: 0.3, hovertemplate: "%{y:.4~g} raw<extra></extra>" },
-    { ...SCATTER, ...hover, x, y: smooth(y, smoothing), mode: "lines", line: { ...line, width: 2 } },
+    { ...SCATTER, ...hover, x, y: curve.even, mode: "lines", line: { ...line, width: 2 } },
   ];
 }
 
