@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import DataError, transaction
 from django.utils import timezone
 
-from orchestrator.models import Attempt, LogLine, Run, Sample, Stream
+from orchestrator.models import Attempt, LogLine, Run, Sample, State, Stream
 from orchestrator.selectors.wants import want_of
 from orchestrator.services.entries import PushError, push_read
-from orchestrator.services.facts import run_locked
 from orchestrator.services.hints import hint
 from orchestrator.services.outcomes import events_apply
 from orchestrator.services.points import points_copy
@@ -20,6 +20,9 @@ from trainer.metrics import WARM_UP_PREFIX
 
 if TYPE_CHECKING:
     from orchestrator.services.entries import Entry, Push
+
+BULKY = ("spec", "effective_spec", "notes")
+TOUCH_EVERY = timedelta(seconds=1)
 
 __all__ = ["Ack", "PushError", "beat", "push_ingest", "stream_done"]
 
@@ -51,13 +54,13 @@ def _apply(run_id: str, attempt: int, source: str, push: Push, first: int, count
     with transaction.atomic():
         stream = _stream_locked(run_id, attempt, source)
         if first != stream.cursor + 1 or not count:
-            run = Run.objects.get(pk=run_id)
+            run = Run.objects.defer(*BULKY).get(pk=run_id)
             return Ack(stream.cursor, False, want_of(run, attempt))
         # The order of locks is stream, then run, everywhere.
-        run = run_locked(run_id)
+        run = Run.objects.select_for_update(no_key=True).defer(*BULKY).get(pk=run_id)
         _rows_store(run_id, attempt, source, push)
-        # Without facts too: every push is a sign of life.
-        events_apply(run=run, attempt=attempt, source=source, events=push.facts)
+        if push.facts or not _in_touch(run):
+            events_apply(run=run, attempt=attempt, source=source, events=push.facts)
         _newest_note(run, attempt, push)
         stream.cursor += count
         stream.received = timezone.now()
@@ -66,13 +69,19 @@ def _apply(run_id: str, attempt: int, source: str, push: Push, first: int, count
         return Ack(stream.cursor, True, want_of(run, attempt))
 
 
+def _in_touch(run: Run) -> bool:
+    """Whether the lease was renewed a moment ago: a sign of life counts once a second."""
+    known = run.last_contact
+    return run.state != State.LOST and known is not None and timezone.now() - known < TOUCH_EVERY
+
+
 def _stream_locked(run_id: str, attempt: int, source: str) -> Stream:
     """The stream's row, locked until the transaction ends; it is made by the first push."""
-    if not Attempt.objects.filter(run_id=run_id, number=attempt).exists():
-        raise PushError(f"run {run_id} has no attempt {attempt} (any more)")
     which = {"run_id": run_id, "attempt": attempt, "source": source}
     stream = Stream.objects.select_for_update().filter(**which).first()
     if stream is None:
+        if not Attempt.objects.filter(run_id=run_id, number=attempt).exists():
+            raise PushError(f"run {run_id} has no attempt {attempt} (any more)")
         # Of two first pushes, the second one waits here for the first one's row.
         Stream.objects.bulk_create([Stream(**which)], ignore_conflicts=True)
         stream = Stream.objects.select_for_update().get(**which)
