@@ -68,7 +68,7 @@ class BrowserConsumer(FrameConsumer):
         if not self.joined:
             return
         if frame["op"] == "ping":
-            await self.send_frame("pong", at=frame.get("at"))
+            await self.send_frame("pong", at=frame.get("at"), sent=time.time())
         elif frame["op"] in ("watch", "unwatch") and frame.get("topic") == "runs":
             await self._runs_watch(frame["op"] == "watch")
         elif frame["op"] == "watch" and frame.get("topic") == "run":
@@ -103,7 +103,8 @@ class BrowserConsumer(FrameConsumer):
 
     async def _run_watch(self, frame: dict[str, Any]) -> None:
         try:
-            watch = await database_sync_to_async(watch_open)(frame)
+            known = self.watches.get(str(frame.get("run")))
+            watch = await database_sync_to_async(watch_open)(frame, known)
         except ValueError as error:
             raise FrameError(str(error)) from error
         if len(self.watches) >= WATCHES_MOST and watch.run_id not in self.watches:

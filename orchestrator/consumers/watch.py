@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.models import Run
-from orchestrator.selectors.events import log_after, log_end, log_line_shape
+from orchestrator.selectors.events import log_after as log_news
+from orchestrator.selectors.events import log_line_shape, log_tail
 from orchestrator.selectors.runs import run_shape
 from orchestrator.selectors.series import points_after
 from orchestrator.selectors.streams import cursor_of, trainer_cursors
@@ -14,6 +15,7 @@ from orchestrator.selectors.streams import cursor_of, trainer_cursors
 KEYS_MOST = 500
 POINTS_MOST = 20_000
 LINES_MOST = 1000
+LINES_BEFORE = 200
 
 
 @dataclass
@@ -29,8 +31,12 @@ class Watch:
     samples_step: int | None = None
 
 
-def watch_open(frame: dict[str, Any]) -> Watch:
-    """The watch that a frame asks for. Raises ValueError when it asks for something impossible."""
+def watch_open(frame: dict[str, Any], known: Watch | None = None) -> Watch:
+    """The watch that a frame asks for. Raises ValueError when it asks for something impossible.
+
+    The log goes on behind the line `log_after`, or where the watch that this one replaces stood; without
+    either it begins a little before the end, because lines may have come since the page was drawn.
+    """
     run = Run.objects.filter(pk=str(frame.get("run"))).first()
     if run is None:
         raise ValueError("there is no such run")
@@ -41,7 +47,15 @@ def watch_open(frame: dict[str, Any]) -> Watch:
         raise ValueError(f"one run is watched by at most {KEYS_MOST} metrics at a time")
     after = _cursor_read(frame["after"]) if frame.get("after") else cursor_of(run)
     older = {n: seq for n, seq in trainer_cursors(run).items() if n < after["attempt"]}
-    return Watch(run.pk, keys, after, log_end(run=run), older)
+    log_after = frame.get("log_after")
+    if not isinstance(log_after, int):
+        log_after = known.log_end if known else _log_begin(run)
+    return Watch(run.pk, keys, after, min(log_after, 2**63 - 1), older)
+
+
+def _log_begin(run: Run) -> int:
+    lines = log_tail(run=run, lines=LINES_BEFORE)
+    return lines[0].pk - 1 if lines else 0
 
 
 def _cursor_read(value: Any) -> dict[str, int]:
@@ -69,7 +83,7 @@ def news_read(watch: Watch, kind: str) -> dict[str, Any] | None:
 
 
 def _log_news(run: Run, watch: Watch) -> dict[str, Any] | None:
-    lines = log_after(run=run, after=watch.log_end, lines=LINES_MOST)
+    lines = log_news(run=run, after=watch.log_end, lines=LINES_MOST)
     if not lines:
         return None
     watch.log_end = lines[-1].pk

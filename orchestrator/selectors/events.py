@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Max
-
 from orchestrator.models import Event, LogLine, Run
 
 PER_PAGE = 100
@@ -35,11 +33,6 @@ def log_after(*, run: Run, after: int, lines: int = LINES_MOST) -> list[LogLine]
     """The newest lines behind the one with id `after`, oldest first."""
     found = LogLine.objects.filter(run=run, pk__gt=after)
     return list(found.order_by("-id")[:lines])[::-1]
-
-
-def log_end(*, run: Run) -> int:
-    """The id of a run's newest log line; 0 when there is none."""
-    return LogLine.objects.filter(run=run).aggregate(newest=Max("pk"))["newest"] or 0
 
 
 def event_shape(event: Event) -> dict[str, Any]:

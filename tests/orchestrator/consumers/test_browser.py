@@ -218,6 +218,22 @@ async def test_samples_and_log_lines_arrive(run: Run, page: Page) -> None:
     assert [one["text"] for one in (await page.receive("log"))["lines"]] == ["<b>hello</b>"]
 
 
+async def test_no_log_line_is_lost_when_a_page_watches_again(run: Run, page: Page) -> None:
+    def line(seq: int) -> dict[str, Any]:
+        return {"seq": seq, "time": T0, "type": "log", "lines": [f"line {seq}"]}
+
+    await push_async(run, [line(1), line(2)])
+    await page.watch(run)
+    first = (await page.receive("log"))["lines"]
+    assert [one["text"] for one in first] == ["line 1", "line 2"]
+    await push_async(run, [line(3)])
+    await page.watch(run)
+    assert [one["text"] for one in (await page.receive("log"))["lines"]] == ["line 3"]
+    await page.send(op="unwatch", topic="run", run=run.pk)
+    await page.send(op="watch", topic="run", run=run.pk, log_after=first[1]["id"])
+    assert [one["text"] for one in (await page.receive("log"))["lines"]] == ["line 3"]
+
+
 async def test_watching_again_replaces_and_unwatching_ends(run: Run, page: Page) -> None:
     await page.watch(run, "loss")
     await page.watch(run, "reward")
