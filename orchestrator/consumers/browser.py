@@ -14,7 +14,7 @@ from django.db import DatabaseError, InterfaceError
 from orchestrator.consumers.frames import BAD_TOKEN, FrameConsumer, FrameError
 from orchestrator.consumers.listener import EVERYONE, RUNS, listener, run_group
 from orchestrator.consumers.pace import Pace
-from orchestrator.consumers.watch import Watch, news_read, run_news, watch_open
+from orchestrator.consumers.watch import Watch, news_read, runs_news, watch_open
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BROKEN = 1011  # the close code of a server that failed
-POINTS_EVERY = 0.25  # seconds between two deltas of a run
+NEWS_EVERY = 0.25  # seconds between two deltas of a run
 RUN_EVERY = 0.5
 SWEEP_EVERY = 5.0  # seconds after which a lost hint no longer matters
 WATCHES_MOST = 50
 
-EVERY = {"points": POINTS_EVERY, "log": POINTS_EVERY, "samples": POINTS_EVERY, "run": RUN_EVERY}
+KINDS = ("points", "log", "samples")
+RUNS_ITEM = ("runs", "")
+"""What is due when runs changed: they are read together, however many there are."""
 
 
 class BrowserConsumer(FrameConsumer):
@@ -44,6 +46,8 @@ class BrowserConsumer(FrameConsumer):
             return
         self.watches: dict[str, Watch] = {}
         self.all_runs = False
+        self.changed: set[str] = set()
+        self.unseen = False
         self.pace: Pace[tuple[str, str]] = Pace()
         self.tasks = [
             asyncio.create_task(self._kept(work())) for work in (self._send_due, self._sweep)
@@ -83,18 +87,18 @@ class BrowserConsumer(FrameConsumer):
         kind, run_id = message["hint"].get("kind"), str(message["hint"].get("run"))
         watch = self.watches.get(run_id)
         if kind in ("run", "points") and (watch or self.all_runs):
-            self.pace.mark(("run", run_id), RUN_EVERY)
+            self.changed.add(run_id)
+            self.pace.mark(RUNS_ITEM, RUN_EVERY)
         if watch and kind in ("points", "log", "samples"):
             if kind == "samples":
                 watch.samples_step = message["hint"].get("step")
-            self.pace.mark((kind, run_id), EVERY[kind])
+            self.pace.mark((kind, run_id), NEWS_EVERY)
 
     async def reread(self, message: dict[str, Any]) -> None:
         """Hints were lost: read everything that is watched again from its cursor."""
         for run_id in self.watches:
             self._mark_all(run_id)
-        if self.all_runs:
-            await self.send_frame("gap", topic="runs")
+        self._mark_list()
 
     async def _runs_watch(self, on: bool) -> None:
         self.all_runs = on
@@ -115,13 +119,20 @@ class BrowserConsumer(FrameConsumer):
 
     async def _run_unwatch(self, run_id: str) -> None:
         if self.watches.pop(run_id, None):
-            for kind in EVERY:
+            for kind in KINDS:
                 self.pace.forget((kind, run_id))
             await self.channel_layer.group_discard(run_group(run_id), self.channel_name)
 
     def _mark_all(self, run_id: str) -> None:
-        for kind in ("points", "log", "run"):
-            self.pace.mark((kind, run_id), EVERY[kind])
+        self.changed.add(run_id)
+        self.pace.mark(RUNS_ITEM, RUN_EVERY)
+        for kind in ("points", "log"):
+            self.pace.mark((kind, run_id), NEWS_EVERY)
+
+    def _mark_list(self) -> None:
+        if self.all_runs:
+            self.unseen = True
+            self.pace.mark(RUNS_ITEM, RUN_EVERY)
 
     async def _kept(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work; when it breaks, close the socket, so that the page connects anew."""
@@ -137,6 +148,7 @@ class BrowserConsumer(FrameConsumer):
             await asyncio.sleep(SWEEP_EVERY)
             for run_id in self.watches:
                 self._mark_all(run_id)
+            self._mark_list()
 
     async def _send_due(self) -> None:
         while True:
@@ -146,14 +158,14 @@ class BrowserConsumer(FrameConsumer):
                 await self._news_send(kind, run_id)
 
     async def _news_send(self, kind: str, run_id: str) -> None:
-        if kind == "run":
-            frame = await database_sync_to_async(run_news)(run_id)
+        if kind == "runs":
+            changed, self.changed = self.changed, set()
+            unseen, self.unseen = self.unseen, False
+            for shape in await database_sync_to_async(runs_news)(changed, unseen):
+                if self.all_runs or shape["id"] in self.watches:
+                    await self.send_frame("run", run=shape, sent=time.time())
         elif watch := self.watches.get(run_id):
             frame = await database_sync_to_async(news_read)(watch, kind)
             # While this was read, the page may have asked for something else.
-            frame = frame if self.watches.get(run_id) is watch else None
-        else:
-            return
-        if frame is not None:
-            op = frame.pop("op")
-            await self.send_frame(op, **frame, sent=time.time())
+            if frame is not None and self.watches.get(run_id) is watch:
+                await self.send_frame(**frame, sent=time.time())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from orchestrator.models import Run
+from django.db.models import Q
+from django.utils import timezone
+
+from orchestrator.models import ENDED, Run
 from orchestrator.selectors.events import log_after as log_news
 from orchestrator.selectors.events import log_line_shape, log_tail
-from orchestrator.selectors.runs import run_shape
+from orchestrator.selectors.runs import KEPT, run_shape
 from orchestrator.selectors.series import points_after
 from orchestrator.selectors.streams import cursor_of, trainer_cursors
 
@@ -16,6 +20,8 @@ KEYS_MOST = 500
 POINTS_MOST = 20_000
 LINES_MOST = 1000
 LINES_BEFORE = 200
+RUNS_MOST = 500
+UNHEARD = timedelta(minutes=1)
 
 
 @dataclass
@@ -66,10 +72,13 @@ def _cursor_read(value: Any) -> dict[str, int]:
     raise ValueError('after must be {"attempt": number, "seq": number}')
 
 
-def run_news(run_id: str) -> dict[str, Any] | None:
-    """The frame with a run as it is now."""
-    run = Run.objects.select_related("node", "owner").filter(pk=run_id).first()
-    return {"op": "run", "run": run_shape(run)} if run else None
+def runs_news(changed: set[str], unseen: bool) -> list[dict[str, Any]]:
+    """These runs as they are now; `unseen` adds all whose change may have gone unheard."""
+    wanted = Q(pk__in=changed)
+    if unseen:
+        wanted |= ~Q(state__in=ENDED) | Q(ended__gt=timezone.now() - UNHEARD)
+    found = Run.objects.select_related("node", "owner").annotate(checkpoint_count=KEPT)
+    return [run_shape(run) for run in found.filter(wanted)[:RUNS_MOST]]
 
 
 def news_read(watch: Watch, kind: str) -> dict[str, Any] | None:

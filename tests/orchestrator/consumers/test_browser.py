@@ -16,6 +16,7 @@ from django.test import Client
 
 from orchestrator.asgi import application
 from orchestrator.consumers import browser, listener
+from orchestrator.models import Run
 from orchestrator.selectors.series import cursor_of, series_read
 from orchestrator.services import ingest
 from orchestrator.services.hints import hint
@@ -25,7 +26,7 @@ from tests.orchestrator.telemetry import T0, lines, metrics, push, sample
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from orchestrator.models import Run, User
+    from orchestrator.models import User
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -206,6 +207,19 @@ async def test_the_list_hears_of_every_run(run: Run, page: Page) -> None:
     await page.receive("pong")
     await sync_to_async(hint)("run", run=run.pk)
     assert await page.line.receive_nothing(timeout=0.7)
+
+
+async def test_the_list_makes_up_for_lost_hints(
+    run: Run, vera: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser, "SWEEP_EVERY", 0.3)
+    page = Page(await sync_to_async(cookie_of)(vera))
+    await page.open()
+    await page.send(op="watch", topic="runs")
+    await Run.objects.aupdate(name="renamed in silence")
+    while (await page.receive("run"))["run"]["name"] != "renamed in silence":
+        pass
+    await page.line.disconnect()
 
 
 async def test_samples_and_log_lines_arrive(run: Run, page: Page) -> None:
