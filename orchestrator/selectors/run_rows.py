@@ -70,7 +70,7 @@ def spark_path(values: list[float]) -> str:
 def state_counts() -> list[dict[str, Any]]:
     """How many runs each state has, in the order of a run's life, without empty ones."""
     counts = dict(Run.objects.values_list("state").annotate(Count("pk")).order_by())
-    return [{"state": str(state), "count": counts[state]} for state in State if counts.get(state)]
+    return [{"state": state, "count": counts[state]} for state in State.values if counts.get(state)]
 
 
 def tags_in_use() -> list[str]:

@@ -93,7 +93,9 @@ def chart_plan(item: str) -> ChartPlan:
     """A chart from its short form: `a|b` overlays two metrics, `time` stacks the parts of a step."""
     if item == "time":
         keys = tuple(f"time/{phase}" for phase in PHASES)
-        return ChartPlan(keys, "Where the time goes", "Seconds of each step by what was done.", True)
+        return ChartPlan(
+            keys, "Where the time goes", "Seconds of each step by what was done.", True
+        )
     keys = tuple(item.split("|"))
     return ChartPlan(keys, _title(keys), "\n\n".join(metric_help(key) for key in keys))
 

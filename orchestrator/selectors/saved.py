@@ -47,7 +47,9 @@ def _best(saved: list[Checkpoint], key: str) -> Checkpoint | None:
     if not scored:
         return None
     choose = min if lower_is_better(key) else max
-    return choose(scored, key=lambda pair: (pair[0], pair[1].step if choose is max else -pair[1].step))[1]
+    return choose(
+        scored, key=lambda pair: (pair[0], pair[1].step if choose is max else -pair[1].step)
+    )[1]
 
 
 def _is_number(value: Any) -> bool:

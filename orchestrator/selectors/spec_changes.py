@@ -15,7 +15,11 @@ def spec_changes(before: Any, after: Any) -> list[dict[str, str]]:
     """`{path, before, after}` for each leaf that differs, in the order of the paths."""
     old, new = dict(_leaves(before)), dict(_leaves(after))
     return [
-        {"path": path, "before": _text(old.get(path, ABSENT)), "after": _text(new.get(path, ABSENT))}
+        {
+            "path": path,
+            "before": _text(old.get(path, ABSENT)),
+            "after": _text(new.get(path, ABSENT)),
+        }
         for path in sorted({*old, *new})
         if old.get(path, ABSENT) != new.get(path, ABSENT)
     ]

@@ -28,12 +28,16 @@ def figure(value: Any) -> str:
     if isinstance(value, str):
         return _WORDS.get(value, value)
     if isinstance(value, int):
-        return f"{value:,}".replace(",", THIN_SPACE).replace("-", "−")
+        return _signed(f"{value:,}".replace(",", THIN_SPACE))
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return _decimal(value).replace("-", "−")
+    return _signed(_decimal(value))
+
+
+def _signed(text: str) -> str:
+    return "−" + text[1:] if text.startswith("-") else text
 
 
 def _decimal(value: float) -> str:

@@ -40,7 +40,9 @@ def token_revoke(request: HttpRequest, token_id: int) -> HttpResponse:
     """Take a token of one's own out of use."""
     own = request.user.api_tokens.filter(pk=token_id, revoked=None)
     if own.update(revoked=timezone.now()):
-        messages.success(request, "The token is revoked; scripts that use it are refused from now on.")
+        messages.success(
+            request, "The token is revoked; scripts that use it are refused from now on."
+        )
     return redirect("account")
 
 

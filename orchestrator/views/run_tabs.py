@@ -18,6 +18,7 @@ from orchestrator.selectors.sample_groups import (
 from orchestrator.selectors.saved import saved_list
 from orchestrator.selectors.series import series_keys
 from orchestrator.selectors.vital_signs import signs_of
+from orchestrator.views.query import query_whole
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -55,7 +56,7 @@ def metrics(run: Run, request: HttpRequest) -> dict[str, Any]:
 def rollouts(run: Run, request: HttpRequest) -> dict[str, Any]:
     """Answers of one step, by prompt."""
     steps = sample_steps(run)
-    asked, page = _whole(request, "step"), _whole(request, "page") or 1
+    asked, page = query_whole(request, "step"), query_whole(request, "page") or 1
     step = min(steps, key=lambda one: abs(one - asked)) if steps and asked is not None else None
     step = steps[-1] if step is None and steps else step
     if step is None:
@@ -78,11 +79,11 @@ def rollouts(run: Run, request: HttpRequest) -> dict[str, Any]:
 
 def log(run: Run, request: HttpRequest) -> dict[str, Any]:
     """What the trainer printed, newest last."""
-    lines = log_tail(run=run, lines=LOG_LINES, before=_whole(request, "before"))
+    lines = log_tail(run=run, lines=LOG_LINES, before=query_whole(request, "before"))
     return {
         "lines": lines,
         "earlier": lines[0].pk if len(lines) == LOG_LINES else None,
-        "past": _whole(request, "before") is not None,
+        "past": query_whole(request, "before") is not None,
     }
 
 
@@ -98,7 +99,7 @@ def spec(run: Run, request: HttpRequest) -> dict[str, Any]:
 
 def events(run: Run, request: HttpRequest) -> dict[str, Any]:
     """Everything that happened."""
-    page = _whole(request, "page") or 1
+    page = query_whole(request, "page") or 1
     found, count = events_list(run=run, page=page)
     return {"events": found, "count": count, "page": page, "more": page * 100 < count}
 
@@ -112,8 +113,3 @@ TABS = {
     "spec": ("Spec", spec),
     "events": ("Events", events),
 }
-
-
-def _whole(request: HttpRequest, name: str) -> int | None:
-    text = request.GET.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None

@@ -11,16 +11,18 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_POST
 
-from orchestrator.models import Run
+from orchestrator.models import Run, State
 from orchestrator.selectors.run_rows import run_rows, state_counts, tags_in_use
 from orchestrator.selectors.runs import runs_list
 from orchestrator.selectors.spec_start import recipe_cards
+from orchestrator.views.query import query_text, query_whole
 from orchestrator.views.run import run_ask
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 PER_PAGE = 50
+PAGES_MOST = 100_000
 FIRST_RECIPES = 3
 FILTERS = ("state", "kind", "tag", "q")
 
@@ -60,9 +62,10 @@ def stop(request: HttpRequest) -> HttpResponse:
 
 
 def _listed(request: HttpRequest) -> dict[str, Any]:
-    chosen = {name: request.GET.get(name, "").strip()[:200] for name in FILTERS}
-    number = request.GET.get("page", "1")
-    wanted = max(1, int(number)) if number.isdecimal() and len(number) < 7 else 1
+    chosen = {name: query_text(request, name) for name in FILTERS}
+    if chosen["state"] not in State.values:
+        chosen["state"] = ""
+    wanted = min(max(query_whole(request, "page") or 1, 1), PAGES_MOST)
     asked: dict[str, Any] = {name: value or None for name, value in chosen.items()}
     found, count = runs_list(**asked, page=wanted, per_page=PER_PAGE)
     return {

@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from orchestrator.selectors.search import search
+from orchestrator.views.query import query_text
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -16,6 +17,6 @@ if TYPE_CHECKING:
 @require_GET
 def page(request: HttpRequest) -> HttpResponse:
     """A list below the search box for htmx, a page without it."""
-    text = request.GET.get("q", "").strip()[:200]
-    template = "search/found.html" if request.htmx else "search/page.html"  # type: ignore[attr-defined]
+    text = query_text(request, "q")
+    template = "search/found.html" if request.htmx else "search/page.html"
     return render(request, template, {"text": text, "groups": search(text)})

@@ -1,0 +1,70 @@
+"""Numbers and times as people read them."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from orchestrator.templatetags.figures import ago, duration, figure, percent, size
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0, "0"),
+        (0.0, "0"),
+        (12, "12"),
+        (1_234_567, "1 234 567"),
+        (-5, "−5"),
+        (0.5, "0.500"),
+        (0.98765, "0.988"),
+        (12.345, "12.3"),
+        (999.4, "999"),
+        (12345.6, "12 346"),
+        (0.00123, "0.00123"),
+        (0.0000012, "1.20e-6"),
+        (-0.25, "−0.250"),
+        (math.nan, "NaN"),
+        (math.inf, "∞"),
+        ("NaN", "NaN"),
+        ("-Infinity", "−∞"),
+    ],
+)
+def test_numbers_keep_three_digits(value: object, text: str) -> None:
+    assert figure(value) == text.replace(" ", "\u2009")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.26, "0.3 s"),
+        (45, "45 s"),
+        (75, "1 min 15 s"),
+        (3600, "1 h"),
+        (4320, "1 h 12 min"),
+        (None, "–"),
+    ],
+)
+def test_durations_have_at_most_two_units(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_times_are_relative_with_the_absolute_on_hover() -> None:
+    then = timezone.now() - timedelta(minutes=5)
+    shown = ago(then)
+    assert "5 min ago" in shown and f"{then:%Y-%m-%d %H:%M:%S}" in shown
+    assert ago(then.isoformat()) == shown
+    assert ago(None) == "–"
+
+
+def test_sizes_are_binary() -> None:
+    assert size(2_711_552) == "2.59 MiB"
+    assert size(100) == "100 B"
+
+
+def test_a_bar_never_leaves_its_box() -> None:
+    assert (percent(5, 10), percent(30, 10), percent(1, 0)) == (50.0, 100.0, 0.0)
