@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.models.run import Desired, Process, State
 
-STATE_OF_CAUSE: dict[str, State] = {
+STATE_OF_CAUSE: dict[str, str] = {
     "finished": State.FINISHED,
     "budget": State.FINISHED,
     "user": State.STOPPED,
@@ -24,7 +24,7 @@ STATE_OF_CAUSE: dict[str, State] = {
 """A cause gives the state; causes that a restart may cure are requeued before this is asked."""
 
 
-def shown_state(*, desired: str, process: str, cause: str, in_contact: bool) -> State:
+def shown_state(*, desired: str, process: str, cause: str, in_contact: bool) -> str:
     """The state of a run from what is wanted, where its process is, how it ended, and contact.
 
     `in_contact` is False once the lease has run out: nothing that belongs to the run has spoken.

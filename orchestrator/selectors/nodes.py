@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.models import Node, Process, Run
-from orchestrator.services.fitting import slots_needed
-from orchestrator.services.nodes import node_alive
+from orchestrator.models.contact import node_alive
+from orchestrator.selectors.fitting import slots_needed
 
 BUSY = (Process.DISPATCHED, Process.CLAIMED, Process.ALIVE)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, Q
 
 from orchestrator.models import Run, State
-from orchestrator.services.facts import state_now
+from orchestrator.models.contact import state_now
 from trainer import registry
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def primary_key(run: Run) -> str:
     return next((key for key in keys if key in run.latest), keys[-1])
 
 
-def eta_seconds(run: Run, state: State) -> float | None:
+def eta_seconds(run: Run, state: str) -> float | None:
     """Seconds that the remaining steps take at the pace of the newest one; None while unknown."""
     pace = run.latest.get("time/step")
     if state != State.RUNNING or not run.total_steps or not isinstance(pace, (int, float)):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from orchestrator.services.fitting import holder_of
+from orchestrator.selectors.inputs import holder_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.utils import timezone
 
-from orchestrator.models import ENDED, Event, Run, shown_state
+from orchestrator.models import ENDED, Event, Run
+from orchestrator.models.contact import state_now
 from orchestrator.services.hints import hint
-
-if TYPE_CHECKING:
-    from orchestrator.models import State
-
-GRACE = timedelta(seconds=15)
-"""How long after a broken promise a run or node is still taken to be there."""
-LEASE = timedelta(seconds=30)
-"""How long an attempt may be silent: host, ship and node each speak every few seconds."""
 
 
 def run_locked(run_id: str) -> Run:
@@ -25,21 +17,6 @@ def run_locked(run_id: str) -> Run:
         return Run.objects.select_for_update(no_key=True).get(pk=run_id)
     except Run.DoesNotExist:
         raise ValueError(f"There is no run {run_id}.") from None
-
-
-def in_contact(run: Run, now: datetime) -> bool:
-    """Whether the lease of the run's attempt, plus grace, still holds."""
-    return run.last_contact is None or now <= run.last_contact + LEASE + GRACE
-
-
-def state_now(run: Run, now: datetime | None = None) -> State:
-    """The state that the run's facts give at this moment, whether or not a sweep has noticed."""
-    return shown_state(
-        desired=run.desired,
-        process=run.process,
-        cause=run.cause,
-        in_contact=in_contact(run, now or timezone.now()),
-    )
 
 
 def run_change(run: Run, *, who: str, **facts: Any) -> bool:

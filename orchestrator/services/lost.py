@@ -9,9 +9,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from orchestrator.models import Attempt, Desired, Node, Process, Run, State, Stream
+from orchestrator.models.contact import GRACE, LEASE, in_contact, node_alive
 from orchestrator.services.dispatch import launch_send, schedule_soon
-from orchestrator.services.facts import GRACE, LEASE, in_contact, run_change, run_locked
-from orchestrator.services.nodes import node_alive
+from orchestrator.services.facts import run_change, run_locked
 from orchestrator.services.outcomes import HELD, Ending, attempt_end
 
 SEND_AGAIN = timedelta(seconds=5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from django.utils import timezone
 
 from orchestrator.data_dir import private_write
 from orchestrator.models import Node, Process, Run
-from orchestrator.services.facts import GRACE
+from orchestrator.models.contact import node_alive
 from orchestrator.services.hints import hint
 from orchestrator.services.tokens import digest_of, secret_new
 
@@ -185,13 +184,6 @@ def node_revoke(*, node_id: str) -> bool:
     changed = Node.objects.filter(pk=node_id, revoked=None).update(revoked=timezone.now()) == 1
     hint("node", node=node_id)
     return changed
-
-
-def node_alive(node: Node) -> bool:
-    """Whether the node has joined and keeps its promise to speak, within the grace."""
-    if node.last_seen is None or node.revoked is not None:
-        return False
-    return timezone.now() <= node.last_seen + timedelta(seconds=node.expect_next_in) + GRACE
 
 
 def broker_of(node: Node) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from orchestrator.models import (
     Process,
     State,
 )
-from orchestrator.services.facts import LEASE, run_change
+from orchestrator.models.contact import LEASE
+from orchestrator.services.facts import run_change
 from trainer.events import TERMINAL, number_decode
 from trainer.spec import spec_hash
 

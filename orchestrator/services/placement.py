@@ -10,10 +10,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from orchestrator.models import ENDED, Attempt, Desired, Node, Process, Run, State
-from orchestrator.services.claims import final_checkpoint
+from orchestrator.selectors.fitting import Place, obstacle, slots_needed
+from orchestrator.selectors.inputs import final_checkpoint
 from orchestrator.services.dispatch import launch_send
 from orchestrator.services.facts import event_add, run_change, run_locked
-from orchestrator.services.fitting import Place, obstacle, slots_needed
 from orchestrator.services.hints import hint
 from orchestrator.services.lost import sweep
 

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from orchestrator.models import Checkpoint, Dataset, Desired, Process, Role, Run, State
-from orchestrator.services.claims import data_sources
+from orchestrator.selectors.inputs import data_sources
 from orchestrator.services.dispatch import schedule_soon
 from orchestrator.services.facts import event_add, run_change, run_locked
 from orchestrator.services.hints import hint

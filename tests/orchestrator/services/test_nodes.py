@@ -8,12 +8,12 @@ import pytest
 from django.utils import timezone
 
 from orchestrator.models import Node, Run
+from orchestrator.models.contact import node_alive
 from orchestrator.selectors.nodes import node_shape
 from orchestrator.services.nodes import (
     BrokerUnreachable,
     NodeReplaced,
     local_node_token_ensure,
-    node_alive,
     node_heartbeat,
     node_invite,
     node_join,

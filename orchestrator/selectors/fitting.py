@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.services.claims import (
+from orchestrator.models.contact import node_alive
+from orchestrator.selectors.inputs import (
     checkpoint_named,
     data_sources,
+    holder_of,
     model_names,
     newest_checkpoint,
 )
-from orchestrator.services.nodes import node_alive
 from trainer import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from orchestrator.models import Checkpoint, Node, Run
+    from orchestrator.models import Node, Run
 
 GIB = 2**30
 OWN_ENGINES = frozenset({"auto", "native"})
@@ -102,14 +103,6 @@ def _inputs(run: Run, node: Node) -> Iterator[str]:
         holder = holder_of(checkpoint)
         if holder is not None and not holder.local and holder.pk != node.pk:
             yield f"cannot read the checkpoint of step {checkpoint.step}, which lies on {holder.name}"
-
-
-def holder_of(checkpoint: Checkpoint) -> Node | None:
-    """The node whose disk holds a checkpoint."""
-    attempt = (
-        checkpoint.run.attempts.select_related("node").filter(number=checkpoint.attempt).first()
-    )
-    return attempt.node if attempt else None
 
 
 def methods_of(spec: dict[str, Any]) -> set[str]:

@@ -1,0 +1,78 @@
+"""What a spec names by id, and where it lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.models import Checkpoint, Dataset, Run
+from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
+
+if TYPE_CHECKING:
+    from orchestrator.models import Node
+
+
+def newest_checkpoint(run: Run) -> Checkpoint | None:
+    """The checkpoint from which the run would go on."""
+    return Checkpoint.objects.filter(run=run, deleted=None).order_by("-step").first()
+
+
+def final_checkpoint(run: Run) -> Checkpoint | None:
+    """What a finished run hands to its followers."""
+    kept = Checkpoint.objects.filter(run=run, deleted=None)
+    return kept.filter(final=True).order_by("-step").first() or kept.order_by("-step").first()
+
+
+def inputs_of(run: Run) -> dict[str, Any]:
+    """Where the checkpoints and datasets that the spec names by id are to be had."""
+    models: dict[str, Any] = {}
+    for name in model_names(run.spec):
+        if found := checkpoint_named(name):
+            models[name] = checkpoint_place(found)
+    wanted = {source["source"] for source in data_sources(run.spec)}
+    datasets = {
+        one.pk: {"sha256": one.sha256, "filename": one.filename, "mapping": one.mapping}
+        for one in Dataset.objects.filter(pk__in=wanted)
+    }
+    return {"models": models, "datasets": datasets}
+
+
+def model_names(spec: dict[str, Any]) -> list[str]:
+    """The models that a spec names by id: `run:ID` and `checkpoint:ID`."""
+    names = [spec.get(part, {}).get("name", "") for part in ("model", "reference")]
+    return [name for name in names if name.startswith((RUN_PREFIX, CHECKPOINT_PREFIX))]
+
+
+def data_sources(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every source of rows in a spec."""
+    data = spec.get("data", {})
+    return [*data.get("train", []), *data.get("eval", [])]
+
+
+def checkpoint_named(name: str) -> Checkpoint | None:
+    """The checkpoint that `run:ID` or `checkpoint:ID` stands for, if it is there."""
+    if name.startswith(RUN_PREFIX):
+        run = Run.objects.filter(pk=name.removeprefix(RUN_PREFIX)).first()
+        return final_checkpoint(run) if run else None
+    pk = name.removeprefix(CHECKPOINT_PREFIX)
+    return Checkpoint.objects.filter(pk=pk, deleted=None).first()
+
+
+def checkpoint_place(checkpoint: Checkpoint | None) -> dict[str, Any] | None:
+    """What a node needs to find or fetch a checkpoint."""
+    if checkpoint is None:
+        return None
+    return {
+        "checkpoint": checkpoint.pk,
+        "run": checkpoint.run_id,
+        "step": checkpoint.step,
+        "path": checkpoint.path,
+        "sha256": checkpoint.sha256,
+    }
+
+
+def holder_of(checkpoint: Checkpoint) -> Node | None:
+    """The node whose disk holds a checkpoint."""
+    attempt = (
+        checkpoint.run.attempts.select_related("node").filter(number=checkpoint.attempt).first()
+    )
+    return attempt.node if attempt else None
