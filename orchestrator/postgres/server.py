@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -49,6 +50,7 @@ def _pid_in(path: Path) -> int | None:
 
 def launch(record: Record, log: Path) -> None:
     """Start the server and return when it holds the cluster, or has given up: `log` says why."""
+    _orphans_end(record)
     # With a reused pid inside, these files would keep a new server from starting for ever.
     (record.data / "postmaster.pid").unlink(missing_ok=True)
     (Path(record.socket) / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
@@ -69,6 +71,14 @@ def launch(record: Record, log: Path) -> None:
     _launched[child.pid] = child
     while postmaster(record) is None and is_alive(child.pid):
         time.sleep(0.02)
+
+
+def _orphans_end(record: Record) -> None:
+    """End children that outlived a killed server: while one holds the memory, no new one starts."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.name() == "postgres" and Path(process.cwd()) == record.data:
+                process.kill()
 
 
 def is_alive(pid: int) -> bool:

@@ -27,10 +27,10 @@ def ask(data_dir: Path, statement: str) -> list[tuple]:
 
 
 def modes(folder: Path) -> dict[str, tuple[int, int]]:
-    """Mode and owner of a folder, its parents and its neighbours."""
-    places = [*folder.parents, *folder.parent.iterdir(), *folder.parent.parent.iterdir()]
-    seen = {str(place): place.lstat() for place in places if place != folder}
-    return {name: (found.st_mode, found.st_uid) for name, found in seen.items()}
+    """Mode and owner of a folder's neighbours and of all its parents."""
+    (folder.parent / "neighbour").mkdir(exist_ok=True)
+    places = [folder.parent / "neighbour", *folder.parents]
+    return {str(place): (place.stat().st_mode, place.stat().st_uid) for place in places}
 
 
 def test_it_starts_answers_and_starting_again_changes_nothing(data_dir):

@@ -116,7 +116,7 @@ def test_a_killed_part_is_back_and_healthy(up, until):
     for name in ("web", "database"):
         before = one.part(name)
         os.kill(before.pid, signal.SIGKILL)
-        until(lambda name=name, before=before: one.part(name) != before, within=5)
+        until(lambda name=name, before=before: one.part(name) != before, within=20)
 
     def is_healthy() -> bool:
         try:

@@ -1,0 +1,1 @@
+"""Management commands: up, node, api_token, login_link."""
