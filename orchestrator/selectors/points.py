@@ -46,7 +46,7 @@ def _rows(ids: list[int], where: str, values: list[Any]) -> NDArray[Any]:
     table = Point._meta.db_table
     columns = ", ".join(f'"{Point._meta.get_field(name).column}"' for name in COLUMNS)
     query = f'SELECT {columns} FROM "{table}" WHERE series_id = ANY(%s) {where}'
-    with connection.cursor() as cursor:
+    with connection.wrap_database_errors, connection.cursor() as cursor:
         order = f"COPY ({query}) TO STDOUT (FORMAT BINARY)"
         with cursor.copy(order, [ids, *values]) as copy:
             data = b"".join(bytes(part) for part in copy)

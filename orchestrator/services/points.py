@@ -40,7 +40,8 @@ def points_copy(*, run_id: str, attempt: int, entries: list[Entry]) -> None:
         rows[name] = [getattr(entry, name) for entry in entries]
     columns = ", ".join(f'"{Point._meta.get_field(name).column}"' for name in COLUMNS)
     order = f'COPY "{Point._meta.db_table}" ({columns}) FROM STDIN (FORMAT BINARY)'
-    with connection.cursor() as cursor, cursor.copy(order) as copy:
+    # Django turns the driver's errors into its own for queries, and leaves COPY to its callers.
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(order) as copy:
         copy.write(COPY_HEADER + rows.tobytes() + COPY_END)
 
 

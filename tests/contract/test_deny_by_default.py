@@ -47,6 +47,7 @@ OPEN_TO_VIEWERS = {
     ("POST", "/login/"),
     ("POST", "/login/link/TOKEN/"),
     ("POST", "/logout/"),
+    ("POST", "/admin/logout/"),
     ("POST", "/account/tokens/"),
     ("POST", "/api/runs/validate"),
 }
@@ -70,6 +71,7 @@ TOKENS_OF_ROUTES = {
     "app_label": "orchestrator",
     "content_type_id": "1",
     "object_id": "1",
+    "id": "1",
     "url": "nothing",
     "family": "objectives",
     "tag": "grpo",
@@ -194,6 +196,7 @@ def test_viewers_change_nothing(values: dict[str, str], people: dict[str, User])
                 reached.append(f"{method} {url} -> {status}")
             assert rows() == before, f"{method} {url} changed something"
     assert not reached
+    assert client.get("/account/").status_code == 200, "signed out on the way: nothing was proved"
 
 
 @pytest.mark.django_db
@@ -211,6 +214,7 @@ def test_operators_change_nothing_of_others(
                 reached.append(f"{method} {url} -> {status}")
             assert rows() == before, f"{method} {url} changed something"
     assert not reached
+    assert client.get("/account/").status_code == 200, "signed out on the way: nothing was proved"
 
 
 @pytest.mark.django_db

@@ -149,8 +149,11 @@ async def test_a_lost_hint_is_made_up_for(
 
 
 async def test_after_a_broken_listen_connection_it_reads_again(
-    run: Run, page: Page, monkeypatch: pytest.MonkeyPatch
+    run: Run, vera: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(browser, "SWEEP_EVERY", 600)
+    page = Page(await sync_to_async(cookie_of)(vera))
+    await page.open()
     await page.watch(run, "loss")
     await push_async(run, lines(1, 1))
     await page.until(1, 1)
@@ -169,6 +172,7 @@ async def test_after_a_broken_listen_connection_it_reads_again(
     await push_async(run, lines(2, 3))  # nobody listens
     await page.until(1, 3)
     assert await equals_snapshot(page, run)
+    await page.line.disconnect()
 
 
 async def test_late_lines_of_an_old_attempt_are_a_gap(run: Run, page: Page) -> None:

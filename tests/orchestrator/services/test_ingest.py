@@ -369,3 +369,10 @@ def test_a_frame_of_the_wire_is_what_is_stored(run: Run) -> None:
     events = json.loads(json.dumps([metrics(1, **{"rewards/exact match/mean": 0.5, "δ": 1})]))
     push(run, events)
     assert set(Series.objects.values_list("key", flat=True)) == {"rewards/exact match/mean", "δ"}
+
+
+def test_what_the_database_refuses_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """COPY's errors come as Django's, like those of queries."""
+    monkeypatch.setattr(points, "COPY_HEADER", b"")
+    with pytest.raises(PushError, match="cannot hold"), transaction.atomic():
+        push(run, lines(1, 1))
