@@ -10,6 +10,8 @@ from orchestrator.models import ENDED, Event, Run
 from orchestrator.models.contact import state_now
 from orchestrator.services.hints import hint
 
+SCHEDULER = "scheduler"
+
 
 def run_locked(run_id: str) -> Run:
     """The run's row, locked until the transaction ends. Raises ValueError when there is none."""
@@ -37,9 +39,12 @@ def run_change(run: Run, *, who: str, **facts: Any) -> bool:
     if not changed:
         return False
     run.save(update_fields=changed)
-    if (run.state, run.reason) != (old_state, old_reason):
+    # Why a run waits changes often, and is shown with it; only its state makes history then.
+    moved = run.state != old_state
+    if moved or (run.reason != old_reason and who != SCHEDULER):
         said = {"state": str(run.state), "was": str(old_state), "reason": run.reason, "by": who}
         event_add(run, "status", **said, cause=run.cause)
+    if moved or run.reason != old_reason:
         hint("run", run=run.pk)
     return True
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from orchestrator.models import Attempt, Desired, Node, Process, Run, State, Stream
 from orchestrator.models.contact import GRACE, LEASE, in_contact, node_alive
 from orchestrator.services.dispatch import launch_send, schedule_soon
-from orchestrator.services.facts import run_change, run_locked
+from orchestrator.services.facts import SCHEDULER, run_change, run_locked
 from orchestrator.services.outcomes import HELD, Ending, attempt_end
 
 SEND_AGAIN = timedelta(seconds=5)
@@ -45,7 +45,7 @@ def _dispatched(run_id: str, now: datetime) -> None:
             name = node.name if node else "its node"
             run_change(
                 run,
-                who="scheduler",
+                who=SCHEDULER,
                 process=Process.NONE,
                 reason=f"{name} did not take the run; looking for another node.",
             )

@@ -13,7 +13,7 @@ from orchestrator.models import ENDED, Attempt, Desired, Node, Process, Run, Sta
 from orchestrator.selectors.fitting import Place, obstacle, slots_needed
 from orchestrator.selectors.inputs import final_checkpoint
 from orchestrator.services.dispatch import launch_send
-from orchestrator.services.facts import event_add, run_change, run_locked
+from orchestrator.services.facts import SCHEDULER, event_add, run_change, run_locked
 from orchestrator.services.hints import hint
 from orchestrator.services.lost import sweep
 
@@ -65,7 +65,7 @@ def run_dispatch(*, run: Run, node: Node) -> bool:
             return False
         Attempt.objects.create(run_id=run.pk, number=number, node=node, sent=timezone.now())
         locked = run_locked(run.pk)
-        run_change(locked, who="scheduler", reason=f"Sent to {node.name}.")
+        run_change(locked, who=SCHEDULER, reason=f"Sent to {node.name}.")
         hint("node", node=node.pk)
         transaction.on_commit(
             partial(launch_send, node_name=node.name, run_id=run.pk, attempt=number)
@@ -145,12 +145,12 @@ def _tell(run: Run, why: str) -> None:
         with transaction.atomic():
             locked = run_locked(run.pk)
             if locked.state == State.QUEUED and locked.process in FREE:
-                run_change(locked, who="scheduler", reason=why)
+                run_change(locked, who=SCHEDULER, reason=why)
 
 
 def _fail(run: Run, why: str) -> None:
     with transaction.atomic():
         locked = run_locked(run.pk)
         if locked.state == State.QUEUED and locked.process in FREE:
-            run_change(locked, who="scheduler", process=Process.EXITED, cause="parent", reason=why)
+            run_change(locked, who=SCHEDULER, process=Process.EXITED, cause="parent", reason=why)
             event_add(locked, "alert", level="error", code="parent", message=why)

@@ -53,6 +53,7 @@ def run_create(
     """Queue a run. Raises SpecError when the spec cannot run or names what is not there."""
     parsed = spec_parse(spec)
     stored = parsed.model_dump(mode="json")
+    _mappings_apply(stored)
     waits_for = _named_things_exist(stored)
     tag = getattr(parsed.objective, "type", parsed.kind)
     with transaction.atomic():
@@ -208,6 +209,14 @@ def _named_things_exist(spec: dict[str, Any]) -> Run | None:
 def _checkpoint_exists(name: str) -> bool:
     pk = name.removeprefix(CHECKPOINT_PREFIX)
     return Checkpoint.objects.filter(pk=pk, deleted=None).exists()
+
+
+def _mappings_apply(spec: dict[str, Any]) -> None:
+    """Take over a dataset's own column names where the spec renames none."""
+    named = {source["source"] for source in data_sources(spec)}
+    mappings = dict(Dataset.objects.filter(pk__in=named).values_list("pk", "mapping"))
+    for source in data_sources(spec):
+        source["columns"] = source["columns"] or mappings.get(source["source"]) or {}
 
 
 def _datasets_missing(spec: dict[str, Any]) -> list[Problem]:
