@@ -76,7 +76,7 @@ def verdict_of(error: BaseException) -> Verdict:
             "failed",
             "oom",
             "out of memory; lower batch.tokens_per_microbatch, rollout.group_size or "
-            f"rollout.max_new_tokens, then resume ({_first_line(error)})",
+            f"rollout.max_new_tokens, or take a smaller model ({_first_line(error)})",
         )
     return Verdict("failed", "crash", f"{type(error).__name__}: {_first_line(error)}")
 

@@ -20,7 +20,13 @@ MODELS = {
         **SMALL, intermediate_size=64, num_key_value_heads=1, head_dim=16, tie_word_embeddings=True
     ),
     "gpt2": lambda: transformers.GPT2Config(
-        vocab_size=19, n_embd=32, n_layer=2, n_head=2, n_positions=64, resid_pdrop=0.2, embd_pdrop=0.2
+        vocab_size=19,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=64,
+        resid_pdrop=0.2,
+        embd_pdrop=0.2,
     ),
     "gemma2": lambda: transformers.Gemma2Config(
         **SMALL, intermediate_size=64, num_key_value_heads=1, head_dim=16, sliding_window=4
@@ -118,4 +124,6 @@ def test_lower_precision_leaves_the_weights_in_float32(runs, dtype):
     assert runs.run("run", *KINDS["grpo"], f"model.dtype={dtype}") == 0
     model = transformers.AutoModelForCausalLM.from_pretrained(runs.dir("run").checkpoint(6))
     assert model.dtype is torch.float32
-    assert runs.metrics("run")[1, "rollout/logp_diff_mean"] < (0.05 if dtype == "bfloat16" else 1e-5)
+    assert runs.metrics("run")[1, "rollout/logp_diff_mean"] < (
+        0.05 if dtype == "bfloat16" else 1e-5
+    )
