@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import shutil
 from functools import cache
@@ -59,14 +60,24 @@ def gpus() -> list[dict[str, Any]]:
     except Exception:
         # No library, no driver, no permission: this machine simply has no GPU to offer.
         return []
+    allowed = _visible()
     try:
         return [
             _gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index), index)
             for index in range(pynvml.nvmlDeviceGetCount())
+            if allowed is None or index in allowed
         ]
     finally:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
+
+
+def _visible() -> set[int] | None:
+    """The GPUs that this node was given by CUDA_VISIBLE_DEVICES; None when it may use all."""
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if value is None or not all(part.strip().isdigit() for part in value.split(",") if part):
+        return None
+    return {int(part) for part in value.split(",") if part}
 
 
 def _gpu(nvml: Any, handle: Any, index: int) -> dict[str, Any]:

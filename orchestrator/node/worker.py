@@ -89,10 +89,12 @@ def work(server: Server, app: Celery, *, name: str, slots: int | None, data_dir:
 
 def _broker_use(app: Celery, broker: dict[str, Any]) -> None:
     app.conf.broker_url = app.conf.broker_read_url = app.conf.broker_write_url = broker["url"]
+    # Options of the kind of broker that our own settings name fit no other kind.
+    app.conf.broker_transport_options = {}
     if folder := broker.get("folder"):
         messages = str(Path(folder) / "messages")
         app.conf.broker_transport_options = {
-            **app.conf.broker_transport_options,
+            "polling_interval": 0.1,
             "data_folder_in": messages,
             "data_folder_out": messages,
             "control_folder": str(Path(folder) / "control"),

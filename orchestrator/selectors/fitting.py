@@ -96,7 +96,7 @@ def _methods(run: Run, node: Node) -> Iterator[str]:
 
 def _inputs(run: Run, node: Node) -> Iterator[str]:
     """Checkpoints are read where they lie: the server's own folder is the only one it can send from."""
-    own = newest_checkpoint(run)
+    own = newest_checkpoint(run) if run.attempt else None
     needed = [own] if own else []
     needed += [found for name in model_names(run.spec) if (found := checkpoint_named(name))]
     for checkpoint in needed:

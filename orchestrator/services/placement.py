@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,11 +35,9 @@ def schedule() -> int:
         busy = list(Run.objects.filter(process__in=BUSY).select_related("node"))
         places = _places(nodes, busy)
         working = Counter(run.owner_id for run in busy)
-        waiting = list(_queued())
+        waiting = deque(_in_order(_queued(), working))
         while waiting:
-            # The owner with the fewest runs at work goes first; each dispatch changes the order.
-            run = min(waiting, key=lambda r: (-r.priority, working[r.owner_id], r.created, r.pk))
-            waiting.remove(run)
+            run = waiting.popleft()
             place, why = _place_for(run, places)
             if place is None:
                 _tell(run, why)
@@ -47,7 +45,13 @@ def schedule() -> int:
                 place.free -= slots_needed(run.spec, place.node)
                 working[run.owner_id] += 1
                 dispatched += 1
+                waiting = deque(_in_order(waiting, working))
     return dispatched
+
+
+def _in_order(runs: Iterable[Run], working: Counter[int]) -> list[Run]:
+    """The owner with the fewest runs at work goes first; each dispatch changes the order."""
+    return sorted(runs, key=lambda r: (-r.priority, working[r.owner_id], r.created, r.pk))
 
 
 def run_dispatch(*, run: Run, node: Node) -> bool:

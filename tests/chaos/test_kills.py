@@ -46,7 +46,7 @@ def spec(steps: int, **more: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     found = Stack()
     try:
@@ -75,7 +75,7 @@ def finished(stack: Stack, run_id: str) -> dict[str, Any]:
 @pytest.mark.parametrize("part", ["web", "node", "control", "database"])
 def test_a_training_runs_through_kills_of_a_part(stack, part):
     chance = random.Random(part)
-    run_id = stack.launch(spec(max(400, 120 * KILLS)))
+    run_id = stack.launch(spec(max(150, 120 * KILLS)))
     stack.wait(lambda: trains(stack, run_id), 90)
     killed = 0
     while killed < KILLS and stack.run(run_id)["state"] == "running":
@@ -92,7 +92,7 @@ def test_a_training_runs_through_kills_of_a_part(stack, part):
 @pytest.mark.parametrize("victim", ["trainer", "host", "ship"])
 def test_a_run_goes_on_after_kills_of_its_own_processes(stack, victim):
     chance = random.Random(victim)
-    run_id = stack.launch(spec(max(300, 100 * KILLS)), max_restarts=MORE_THAN_ENOUGH)
+    run_id = stack.launch(spec(max(150, 100 * KILLS)), max_restarts=MORE_THAN_ENOUGH)
     killed = 0
     while killed < KILLS:
         stack.wait(lambda: trains(stack, run_id) or stack.run(run_id)["state"] == "finished", 90)
@@ -112,7 +112,7 @@ def test_a_run_goes_on_after_kills_of_its_own_processes(stack, victim):
 
 def test_everything_dies_now_and_then(stack):
     chance = random.Random(7)
-    run_id = stack.launch(spec(max(400, 150 * KILLS)), max_restarts=MORE_THAN_ENOUGH)
+    run_id = stack.launch(spec(max(150, 150 * KILLS)), max_restarts=MORE_THAN_ENOUGH)
     stack.wait(lambda: trains(stack, run_id), 90)
     for _ in range(KILLS):
         for victim in chance.sample(["web", "node", "control", "database", "trainer", "host"], 3):
@@ -127,7 +127,7 @@ def test_everything_dies_now_and_then(stack):
 
 
 def test_ctrl_c_saves_and_the_next_start_goes_on(stack):
-    run_id = stack.launch(spec(400, checkpoint={"every_steps": 0}))
+    run_id = stack.launch(spec(150, checkpoint={"every_steps": 0}))
     stack.wait(lambda: trains(stack, run_id), 90)
     time.sleep(2)
     assert stack.down(signal.SIGINT) == 0
@@ -139,7 +139,7 @@ def test_ctrl_c_saves_and_the_next_start_goes_on(stack):
 
 
 def test_a_killed_up_leaves_the_training_and_the_next_one_adopts_it(stack):
-    run_id = stack.launch(spec(600))
+    run_id = stack.launch(spec(200))
     stack.wait(lambda: trains(stack, run_id), 90)
     stack.down(signal.SIGKILL)
     time.sleep(3)
