@@ -24,6 +24,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,36 +133,47 @@ def _features(rows: Sequence[Row], vocabulary: dict[str, int]) -> np.ndarray:
 
 
 def log_probabilities(folder: Path, rows: Sequence[Row]) -> np.ndarray:
-    """log pi(answer | prompt), summed over tokens and the end token: (rows, [chosen, rejected])."""
+    """log pi(answer | prompt), summed over tokens and the end token: (rows, [chosen, rejected]).
+
+    Pairs of a problem share answers: each is computed once.
+    """
+    sides = [[(row["prompt"], row[column]) for row in rows] for column in ("chosen", "rejected")]
+    answers = sorted(set(sides[0] + sides[1]))
+    known = dict(zip(answers, _sums(str(folder), tuple(answers)), strict=True))
+    return np.array([[known[answer] for answer in side] for side in sides]).T
+
+
+@cache
+def _sums(folder: str, answers: tuple[tuple[str, str], ...]) -> list[float]:
+    """One number for each (prompt, answer); kept, because every seed asks the same of the start model."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
-    def encoded(column: str) -> list[list[int]]:
-        return tokenizer([row[column] for row in rows], add_special_tokens=False)["input_ids"]
+    def encoded(texts: list[str]) -> list[list[int]]:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
-    prompts = encoded("prompt")
-    found = np.zeros((len(rows), 2))
-    for side, column in enumerate(("chosen", "rejected")):
-        answers = [[*ids, tokenizer.eos_token_id] for ids in encoded(column)]
-        texts = [p + a for p, a in zip(prompts, answers, strict=True)]
-        order = sorted(range(len(rows)), key=lambda number: len(texts[number]))
-        for start in range(0, len(order), 16):
-            part = order[start : start + 16]
-            width = max(len(texts[number]) for number in part)
-            ids = torch.zeros(len(part), width, dtype=torch.long)
-            mask = torch.zeros(len(part), width - 1, dtype=torch.bool)
-            for line, number in enumerate(part):
-                ids[line, : len(texts[number])] = torch.tensor(texts[number])
-                mask[line, len(prompts[number]) - 1 : len(texts[number]) - 1] = True
-            with torch.no_grad():
-                # Padding stands on the right, where a causal model does not look.
-                logits = model(ids[:, :-1]).logits
-            logp = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-            found[part, side] = torch.where(mask, logp, 0.0).double().sum(-1).numpy()
-    return found
+    prompts = encoded([prompt for prompt, _ in answers])
+    endings = encoded([answer for _, answer in answers])
+    texts = [[*p, *a, tokenizer.eos_token_id] for p, a in zip(prompts, endings, strict=True)]
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    found = np.zeros(len(texts))
+    for start in range(0, len(order), 16):
+        part = order[start : start + 16]
+        width = max(len(texts[number]) for number in part)
+        ids = torch.zeros(len(part), width, dtype=torch.long)
+        mask = torch.zeros(len(part), width - 1, dtype=torch.bool)
+        for line, number in enumerate(part):
+            ids[line, : len(texts[number])] = torch.tensor(texts[number])
+            mask[line, len(prompts[number]) - 1 : len(texts[number]) - 1] = True
+        with torch.no_grad():
+            # Padding stands on the right, where a causal model does not look.
+            logits = model(ids[:, :-1]).logits
+        logp = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+        found[part] = torch.where(mask, logp, 0.0).double().sum(-1).numpy()
+    return [float(value) for value in found]
 
 
 def trained(out: Path, name: str, overrides: Sequence[str]) -> Path:
