@@ -77,3 +77,28 @@ def data_dir_remove(folder: Path) -> None:
     """Remove a DATA with the database that may still run there."""
     postgres.remove(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Under CI=true nothing may be missing: a skipped test fails, but for those that need a GPU."""
+    report = yield
+    missing = report.skipped and not hasattr(report, "wasxfail")
+    if missing and _may_not_skip() and item.get_closest_marker("gpu") is None:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    """The same for a whole file that skips itself."""
+    report = yield
+    if report.skipped and _may_not_skip():
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
+    return report
+
+
+def _may_not_skip() -> bool:
+    return os.environ.get("CI") == "true"
