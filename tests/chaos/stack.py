@@ -68,13 +68,20 @@ class Stack:
                 stderr=log,
                 start_new_session=True,
             )
-        self.wait(self.healthy, 60, "it never got healthy")
+        self.wait(self.healthy, 60, lambda: f"it never got healthy:\n{self.said()}")
         if not self.token:
             command = [sys.executable, MANAGE, "api_token", "admin", "--scope", "admin"]
             found = subprocess.run(
                 command, env=self.env, cwd=PROJECT_DIR, capture_output=True, text=True, check=True
             )
             self.token = found.stdout.strip()
+
+    def said(self) -> str:
+        """The last lines of every log."""
+        logs = [self.folder / "up.log", *sorted((self.data / "logs").glob("*.log"))]
+        return "\n".join(
+            f"== {log.name}\n{log.read_text()[-1500:]}" for log in logs if log.exists()
+        )
 
     def down(self, number: signal.Signals = signal.SIGINT, within: float = 60) -> int:
         """End it by a signal and wait."""
