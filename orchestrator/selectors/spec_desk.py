@@ -1,0 +1,184 @@
+"""Everything that the new-run page shows of one draft: form, review, text, and what to launch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.selectors import spec_choices
+from orchestrator.selectors.spec_form import Form, form_of
+from orchestrator.selectors.spec_history import similar_run
+from orchestrator.selectors.spec_post import Draft, draft_read, item_add, item_remove, spec_of
+from orchestrator.selectors.spec_review import spec_checked, spec_review
+from orchestrator.selectors.spec_text import TextError, spec_json, spec_read, spec_toml
+from trainer.spec import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from orchestrator.selectors.spec_start import Start
+
+FORMATS = ("toml", "json")
+_HIGHEST_PRIORITY = 1000
+
+
+@dataclass
+class Desk:
+    """The page's state for one draft."""
+
+    draft: Draft
+    spec: dict[str, Any]
+    review: dict[str, Any]
+    form: Form
+    text: str
+    format: str = "toml"
+    from_text: bool = False
+    """Whether the text, and not the fields, was edited last."""
+    text_error: str = ""
+    text_line: int = 0
+    recipe: str = ""
+    source: str = ""
+    notes: list[str] = field(default_factory=list)
+    tags: str = ""
+    priority: str = ""
+    max_restarts: str = ""
+    explained: dict[str, str] = field(default_factory=dict)
+    history: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def launchable(self) -> bool:
+        """Whether nothing known stands against it."""
+        return not self.review["errors"] and not self.text_error
+
+    @property
+    def kept(self) -> str:
+        """What was typed for types that are not chosen, for a hidden field."""
+        return json.dumps(self.draft.kept)
+
+    @property
+    def places(self) -> dict[str, list[str]]:
+        """Problems by path, for the script that puts them at their fields."""
+        found: dict[str, list[str]] = {}
+        for problem in self.review["errors"]:
+            found.setdefault(problem["path"], []).append(problem["message"])
+        return found
+
+    @property
+    def doubts(self) -> dict[str, list[str]]:
+        """Warnings by path."""
+        found: dict[str, list[str]] = {}
+        for problem in self.review["warnings"]:
+            found.setdefault(problem["path"], []).append(problem["message"])
+        return found
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """Keyword arguments for `run_create`."""
+        tags = [tag for part in self.tags.split(",") if (tag := part.strip()[:64])]
+        return {
+            "spec": json.loads(json.dumps(self.spec)),
+            "name": str(self.spec.get("name") or ""),
+            "tags": tags,
+            "priority": int(self.priority or 0),
+            "max_restarts": int(self.max_restarts or 3),
+            "recipe": self.recipe,
+        }
+
+    def add_problem(self, path: str, message: str) -> None:
+        """A problem that only the launch found."""
+        self.add_problems([Problem(path=path, message=message)])
+
+    def add_problems(self, problems: Iterable[Problem]) -> None:
+        """Problems that only the launch found, put at their fields."""
+        self.review["errors"] += [problem.model_dump() for problem in problems]
+        self.form = form_of(self.draft.raw, _pairs(self.review["errors"]))
+
+
+def desk_open(start: Start) -> Desk:
+    """The desk of a page that was just opened."""
+    desk = _desk(Draft(start.raw), recipe=start.recipe)
+    desk.source, desk.notes, desk.tags = start.source, start.notes, ", ".join(start.tags)
+    return desk
+
+
+def desk_read(post: Mapping[str, Sequence[str]]) -> Desk:
+    """The desk that a posted page describes, after doing what its button asked for."""
+
+    def text(name: str) -> str:
+        return str((post.get(name) or ("",))[-1])
+
+    draft = draft_read(post)
+    error: TextError | None = None
+    from_text = text("_source") == "text"
+    if from_text:
+        try:
+            draft = Draft(spec_read(text("_text")), draft.kept)
+        except TextError as problem:
+            error = problem
+    _act(draft, text("_do"))
+    draft.raw = spec_choices.columns_filled(draft.raw)
+    asked = text("_format")
+    desk = _desk(
+        draft, recipe=text("_recipe"), format=asked if asked in FORMATS else "toml", whole=from_text
+    )
+    desk.from_text = from_text
+    desk.tags, desk.source = text("_tags"), text("_made_from")
+    if from_text:
+        desk.text = text("_text")
+    if error is not None:
+        desk.text_error, desk.text_line = str(error), error.line
+    _numbers(desk, text("_priority"), text("_max_restarts"))
+    return desk
+
+
+def _desk(draft: Draft, *, recipe: str, format: str = "toml", whole: bool = False) -> Desk:
+    # Text is judged as written; the form leaves out what its objective has no use for.
+    spec = draft.raw if whole else spec_of(draft.raw)
+    review = spec_review(spec)
+    review["errors"] += [problem.model_dump() for problem in spec_choices.name_problems(spec)]
+    parsed, _ = spec_checked(spec)
+    desk = Desk(
+        draft=draft,
+        spec=spec,
+        review=review,
+        form=form_of(draft.raw, _pairs(review["errors"])),
+        text=(spec_json if format == "json" else spec_toml)(spec),
+        format=format,
+        recipe=recipe,
+        explained=spec_choices.names_explained(spec),
+    )
+    if parsed is not None:
+        desk.history = similar_run(parsed)
+    return desk
+
+
+def _act(draft: Draft, command: str) -> None:
+    """`add rewards exact-match`, `remove rewards.1`."""
+    verb, _, rest = command.partition(" ")
+    path, _, tag = rest.partition(" ")
+    if verb == "add":
+        item_add(draft, path, tag)
+    elif verb == "remove":
+        item_remove(draft, path)
+
+
+def _numbers(desk: Desk, priority: str, max_restarts: str) -> None:
+    """The two numbers of the launch itself, which are no part of the spec."""
+    desk.priority, desk.max_restarts = priority.strip(), max_restarts.strip()
+    for path, text, low, high in (
+        ("_priority", desk.priority, -_HIGHEST_PRIORITY, _HIGHEST_PRIORITY),
+        ("_max_restarts", desk.max_restarts, 0, 100),
+    ):
+        try:
+            if text and not low <= int(text) <= high:
+                raise ValueError
+        except ValueError:
+            words = {"_priority": "priority", "_max_restarts": "max restarts"}[path]
+            desk.review["errors"].append(
+                {"path": path, "message": f"{words} must be a whole number from {low} to {high}"}
+            )
+
+
+def _pairs(problems: Iterable[dict[str, str]]) -> list[tuple[str, str]]:
+    return [(problem["path"], problem["message"]) for problem in problems]

@@ -1,0 +1,59 @@
+"""What a spec is made of, as the form walks it: knobs of sections, methods of families."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from trainer import catalog, registry
+from trainer.spec import RunSpec
+
+if TYPE_CHECKING:
+    from trainer.catalog import Entry, Knob
+
+DEFAULT_ADVANTAGE = "advantage"
+"""The one family whose default depends on another: the spec fills it in for online objectives."""
+
+
+@cache
+def top_knobs() -> dict[str, Knob]:
+    """The knobs of the spec's top level by name, in its order."""
+    return {knob.name: knob for knob in catalog.knobs_of(RunSpec)}
+
+
+@cache
+def section_knobs(name: str) -> tuple[Knob, ...]:
+    """The knobs of a section, named as `Knob.of` names it."""
+    return next(entry.knobs for entry in catalog.spec_sections() if entry.name == name)
+
+
+@cache
+def methods_of(family: str, role: str = "") -> dict[str, Entry]:
+    """The methods of a family by type; of one role where two share the folder."""
+    entries = [catalog.entry_of(family, tag) for tag in registry.family(family)]
+    return {entry.type: entry for entry in entries if role in ("", entry.role)}
+
+
+@cache
+def built_in_sources() -> dict[str, Entry]:
+    """The sources of rows that need no file, by type."""
+    return methods_of("data", "source")
+
+
+def default_type(knob: Knob, objective: Entry | None) -> str:
+    """The type that a method knob has when nobody chose one; "" for none."""
+    if isinstance(knob.default, dict):
+        return str(knob.default.get("type", ""))
+    if knob.name == DEFAULT_ADVANTAGE and objective and objective.learns_from == "rollouts":
+        # The spec's own rule, asked rather than repeated.
+        filled = RunSpec._default_advantage({"objective": {"type": objective.type}})
+        return str(filled["advantage"]["type"])
+    return ""
+
+
+def objective_of(raw: dict[str, Any]) -> Entry | None:
+    """The objective that a draft names, or the default one; None when there is no such method."""
+    chosen = raw.get("objective")
+    tag = chosen.get("type") if isinstance(chosen, dict) else None
+    tag = tag or default_type(top_knobs()["objective"], None)
+    return methods_of("objectives").get(str(tag))

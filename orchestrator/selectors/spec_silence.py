@@ -1,0 +1,75 @@
+"""Which parts of the form have nothing to say, and why: by what a method declares, never by its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.selectors.spec_schema import objective_of
+
+if TYPE_CHECKING:
+    from trainer.catalog import Entry
+
+_TRAINING = frozenset(
+    {"objective", "advantage", "optimizer", "schedule", "batch", "budget", "checkpoint",
+     "curriculum", "data.train", "guidance", "adapter", "reference"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What decides whether a part of the spec matters."""
+
+    kind: str
+    objective: Entry | None
+    rewards: bool
+    held_out: bool
+
+    @property
+    def online(self) -> bool:
+        """Whether training samples answers."""
+        return self.objective is None or self.objective.learns_from == "rollouts"
+
+    @property
+    def name(self) -> str:
+        """The objective as people write it."""
+        return self.objective.title if self.objective else "the objective"
+
+
+def facts_of(raw: dict[str, Any]) -> Facts:
+    """The facts of a draft."""
+    data = raw.get("data")
+    return Facts(
+        kind=str(raw.get("kind") or "train"),
+        objective=objective_of(raw),
+        rewards=bool(raw.get("rewards")),
+        held_out=bool(data.get("eval")) if isinstance(data, dict) else False,
+    )
+
+
+def silence(path: str, facts: Facts) -> str:
+    """Why the part at `path` has no effect, as a sentence; "" when it has one."""
+    if facts.kind == "evaluate":
+        return "An evaluation trains nothing." if path in _TRAINING else ""
+    learns = facts.objective.learns_from if facts.objective else ""
+    if path == "advantage" and not facts.online:
+        return f"{facts.name} learns from {learns}: there are no sampled answers to compare."
+    if path == "guidance" and not facts.online:
+        return f"{facts.name} samples nothing while it trains, so there is nothing to guide."
+    if path == "rollout" and not facts.online and not (facts.rewards and facts.held_out):
+        return (
+            f"{facts.name} learns from {learns} and samples nothing. "
+            "With a reward and held-out data, evaluation samples answers and these settings count."
+        )
+    if path == "batch.updates_per_rollout" and not facts.online:
+        return f"{facts.name} has no rollouts."
+    if path == "reference" and facts.objective and "reference" not in facts.objective.needs:
+        return f"{facts.name} compares with no reference model."
+    return ""
+
+
+def optional_note(path: str, facts: Facts) -> str:
+    """What a part is for when the objective does not require it; "" when it does."""
+    if path == "rewards" and not facts.online and facts.kind != "evaluate":
+        return f"Optional: {facts.name} needs no reward. One here grades sampled answers at evaluation."
+    return ""
