@@ -40,8 +40,8 @@ class RunCreate(Strict):
     max_restarts: int = Field(3, ge=0, le=100)
 
 
-class SpecCheck(Strict):
-    """A spec to check, valid or not."""
+class SpecCheck(Schema):
+    """A spec to check, valid or not; the other fields of a launch may stand beside it."""
 
     spec: dict[str, Any]
 

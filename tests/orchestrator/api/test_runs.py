@@ -89,7 +89,7 @@ def test_a_spec_is_checked_without_launching(client: Client, vera: User, bearer:
     assert good.json()["errors"] == []
     bad = {**SPEC, "objective": {"type": "magic"}}
     found = client.post(
-        "/api/runs/validate", {"spec": bad}, "application/json", headers=bearer(vera)
+        "/api/runs/validate", {"spec": bad, "name": "x"}, "application/json", headers=bearer(vera)
     )
     assert [error["path"] for error in found.json()["errors"]] == ["objective"]
     assert not Run.objects.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -128,7 +129,9 @@ async def test_an_attempt_without_a_lease_lets_nobody_in(run: Run) -> None:
         '{"op": 3}',
         '{"op": "dance"}',
         '{"op": "push", "source": "trainer", "first": 1, "events": [{"seq": 1}]}',
-        '{"op": "push", "source": "trainer", "first": 1, "events": NaN}',
+        json.dumps(
+            {"op": "push", "source": "trainer", "first": 1, "events": [metrics(1, a=math.nan)]}
+        ),
         '{"op": "push", "source": {}, "first": [], "events": {}}',
         '{"op": "push"}',
         '{"op": "done"}',
