@@ -94,7 +94,9 @@ def _record(run: Run, attempt: int, source: str, event: dict[str, Any]) -> None:
 def _trainer_speaks(run: Run, event: dict[str, Any]) -> None:
     facts: dict[str, Any] = {}
     for name, kind in (("phase", str), ("step", int), ("total_steps", int)):
-        if isinstance(event.get(name), kind):
+        # While it loads, the trainer does not know yet where it goes on.
+        unknown = event.get("state") == "starting" and not event.get(name)
+        if isinstance(event.get(name), kind) and not unknown:
             facts[name] = event[name][:32] if kind is str else event[name]
     promise = event.get("expect_next_in")
     if isinstance(promise, (int, float)) and promise > 0:

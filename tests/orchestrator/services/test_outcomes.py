@@ -46,6 +46,14 @@ def test_the_trainers_words_become_phase_step_and_state(working):
     assert (run.phase, run.step, run.expect_next_in, run.reason) == ("eval", 4, 90, "")
 
 
+def test_a_trainer_that_loads_does_not_set_the_figures_back(working):
+    run = say(working(), status("running", phase="train", step=7, total_steps=10))
+    run = say(run, status("starting", phase="load", step=0, total_steps=0))
+    assert (run.step, run.total_steps, run.phase) == (7, 10, "load")
+    run = say(run, status("running", phase="train", step=5, total_steps=10))
+    assert run.step == 5
+
+
 def test_contact_counts_by_the_servers_clock(working):
     run = working()
     Run.objects.update(last_contact=timezone.now() - timedelta(hours=1))
