@@ -69,6 +69,11 @@ def finish(stack: Stack, run_id: str) -> dict[str, Any]:
     """Let the run end soon, wait for it, and compare every line."""
     step = stack.run(run_id)["step"] + 150
     stack.call("PATCH", f"/runs/{run_id}", {"knobs": {"budget.max_steps": step}})
+    return finished(stack, run_id)
+
+
+def finished(stack: Stack, run_id: str) -> dict[str, Any]:
+    """Wait until the run has finished, and compare every line."""
     run = stack.wait_state(run_id, "finished", "failed", "stopped", within=240)
     assert (run["state"], run["cause"]) == ("finished", "finished"), run
     stack.assert_everything_arrived(run_id)
