@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainer import registry
 from trainer.methods import BASIC
+from trainer.problems import Problem, SpecError, problems_of
 
 if TYPE_CHECKING:
     from trainer.methods import (
@@ -53,6 +53,20 @@ else:
     AnyAdapter = registry.union("adapters")
     AnySchedule = registry.union("schedules")
     AnyTransform = registry.union("data", registry.Transform)
+
+__all__ = [
+    "CHECKPOINT_PREFIX",
+    "RUN_PREFIX",
+    "DataSource",
+    "Problem",
+    "RunSpec",
+    "Section",
+    "SpecError",
+    "problems_of",
+    "spec_hash",
+    "spec_parse",
+    "with_default_advantage",
+]
 
 RUN_PREFIX, CHECKPOINT_PREFIX = "run:", "checkpoint:"
 
@@ -231,6 +245,18 @@ class Resources(Section):
     """Labels that the node must carry."""
 
 
+def with_default_advantage(value: Any) -> Any:
+    """Raw spec data with the advantage that its online objective gets when none is named."""
+    if not isinstance(value, dict) or value.get("advantage") is not None:
+        return value
+    objective = value.get("objective") or {"type": "grpo"}
+    tag = objective.get("type") if isinstance(objective, dict) else getattr(objective, "type", "")
+    method = registry.family("objectives").get(str(tag))
+    if method is not None and getattr(method, "learns_from", "") == "rollouts":
+        return {**value, "advantage": {"type": "group-mean-std"}}
+    return value
+
+
 class RunSpec(Section):
     """One post-training run."""
 
@@ -276,17 +302,8 @@ class RunSpec(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_advantage(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or value.get("advantage") is not None:
-            return value
-        objective = value.get("objective") or {"type": "grpo"}
-        tag = (
-            objective.get("type") if isinstance(objective, dict) else getattr(objective, "type", "")
-        )
-        method = registry.family("objectives").get(str(tag))
-        if method is not None and getattr(method, "learns_from", "") == "rollouts":
-            return {**value, "advantage": {"type": "group-mean-std"}}
-        return value
+    def _with_advantage(cls, value: Any) -> Any:
+        return with_default_advantage(value)
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
@@ -329,80 +346,12 @@ def _method(family: str, tag: str) -> Any:
     return registry.family(family)[tag](type=tag)  # type: ignore[call-arg]
 
 
-class Problem(BaseModel):
-    """One thing wrong with a spec: where, and what to change."""
-
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
-
-
-class SpecError(ValueError):
-    """A spec that cannot run; `problems` says where and why."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(str(problem) for problem in problems))
-
-
 def spec_parse(raw: Any) -> RunSpec:
     """A RunSpec from plain data. Raises SpecError with one problem per faulty field."""
     try:
         return RunSpec.model_validate(raw)
     except ValidationError as error:
         raise SpecError(problems_of(error)) from error
-
-
-def problems_of(error: ValidationError) -> list[Problem]:
-    """Pydantic's complaints as field paths (`objective.clip_low`) and sentences."""
-    found: list[Problem] = []
-    for item in error.errors(include_url=False, include_context=False):
-        # A discriminated union puts the tag into the path: objective.grpo.clip_low.
-        parts = [str(part) for part in item["loc"]]
-        path = ".".join(_without_tags(parts))
-        message = re.sub(r"^Value error, ", "", item["msg"])
-        if item["type"] == "value_error" and not path:
-            found += [_split(sentence) for sentence in message.splitlines()]
-        else:
-            found.append(Problem(path=path, message=message))
-    return found
-
-
-def _split(sentence: str) -> Problem:
-    path, separator, rest = sentence.partition(": ")
-    return (
-        Problem(path=path, message=rest)
-        if separator and " " not in path
-        else Problem(path="", message=sentence)
-    )
-
-
-_FAMILY_OF = {
-    "objective": "objectives",
-    "advantage": "advantages",
-    "rewards": "rewards",
-    "curriculum": "curricula",
-    "guidance": "guidance",
-    "optimizer": "optimizers",
-    "adapter": "adapters",
-    "schedule": "schedules",
-    "transform": "data",
-}
-
-
-def _without_tags(parts: list[str]) -> list[str]:
-    kept: list[str] = []
-    family = ""
-    for part in parts:
-        if family and part in registry.family(family) and not part.isdigit():
-            family = ""
-            continue
-        if not part.isdigit():
-            family = _FAMILY_OF.get(part, "")
-        kept.append(part)
-    return kept
 
 
 def spec_hash(spec: RunSpec | dict[str, Any]) -> str:

@@ -77,7 +77,8 @@ class Field:
         knob, sides = self.knob, []
         if knob.minimum is not None and (knob.minimum != 0 or knob.minimum_excluded):
             sides.append(f"{'>' if knob.minimum_excluded else '≥'} {number_text(knob.minimum)}")
-        if knob.maximum is not None:
+        # The end of a 32-bit number is no advice to anyone.
+        if knob.maximum is not None and knob.maximum < 2**31:
             sides.append(f"{'<' if knob.maximum_excluded else '≤'} {number_text(knob.maximum)}")
         return ", ".join(sides)
 

@@ -168,9 +168,9 @@ class _Reader:
         known = methods_of(knob.of, knob.role)
         was = self._text(path + WAS) or tag
         knobs = self._switched(path, known.get(tag), was, known, tag)
-        if knob.kind == "method" and not knobs and path not in NAMED:
-            if tag == default_type(knob, self.objective):
-                return UNSET
+        silent = knob.kind == "method" and not knobs and path not in NAMED
+        if silent and tag == default_type(knob, self.objective):
+            return UNSET
         return {"type": tag, **knobs}
 
     def _switched(

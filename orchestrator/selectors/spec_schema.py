@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from trainer import catalog, registry
-from trainer.spec import RunSpec
+from trainer.spec import RunSpec, with_default_advantage
 
 if TYPE_CHECKING:
     from trainer.catalog import Entry, Knob
@@ -46,7 +46,7 @@ def default_type(knob: Knob, objective: Entry | None) -> str:
         return str(knob.default.get("type", ""))
     if knob.name == DEFAULT_ADVANTAGE and objective and objective.learns_from == "rollouts":
         # The spec's own rule, asked rather than repeated.
-        filled = RunSpec._default_advantage({"objective": {"type": objective.type}})
+        filled = with_default_advantage({"objective": {"type": objective.type}})
         return str(filled["advantage"]["type"])
     return ""
 

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from orchestrator.models import Role
 from orchestrator.selectors import spec_choices, spec_desk, spec_start
-from orchestrator.services import runs as services
+from orchestrator.services.runs import run_create
 from trainer.spec import SpecError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _launch(request: HttpRequest) -> HttpResponse:
     desk = spec_desk.desk_read(dict(request.POST.lists()))
     if desk.launchable:
         try:
-            run = services.run_create(owner=request.user, **desk.order)
+            run = run_create(owner=request.user, **desk.order)
             return redirect("run", run_id=run.pk)
         except SpecError as error:
             desk.add_problems(error.problems)
