@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from trainer.processes import ProcessName, process_with, processes_read
+from trainer.processes import ProcessName, processes_read, processes_with
 
 if TYPE_CHECKING:
     from trainer.rundir import AttemptDir, RunDir
@@ -59,7 +59,7 @@ class Trainer:
     def adopt(self) -> None:
         """Take over the one that a dead host started."""
         noted = processes_read(self.attempt.processes).get("trainer")
-        self.name = noted or process_with(ATTEMPT_VARIABLE, str(self.attempt.path.resolve()))
+        self.name = noted or next(iter(self._family()), None)
 
     def alive(self) -> bool:
         """Whether it runs, as seen without reaping it."""
@@ -68,13 +68,21 @@ class Trainer:
     def ended(self) -> bool:
         """Whether it ended; then its group is gone too, and `exit_code` is known if it was ours."""
         if self.child is None:
-            return not self.alive()
+            if self.alive():
+                return False
+            for left in self._family():
+                left.signal(signal.SIGKILL)
+            return True
         # Look without reaping: until then nobody else can get its pid, which names the group.
         if not os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             return False
         _kill_group(self.child.pid)
         self.exit_code = self.child.wait()
         return True
+
+    def _family(self) -> list[ProcessName]:
+        """The trainer and whatever it started, found by what they inherited."""
+        return processes_with(ATTEMPT_VARIABLE, str(self.attempt.path.resolve()))
 
     def signal(self, number: signal.Signals) -> None:
         """TERM for the trainer, which saves a checkpoint; KILL for its whole group."""

@@ -62,11 +62,11 @@ def processes_write(path: Path, processes: dict[str, ProcessName]) -> None:
     write_atomic(path, json.dumps({name: one._asdict() for name, one in processes.items()}))
 
 
-def process_with(variable: str, value: str) -> ProcessName | None:
-    """The oldest live process that has `variable` = `value` in its environment."""
+def processes_with(variable: str, value: str) -> list[ProcessName]:
+    """The live processes that have `variable` = `value` in their environment, oldest first."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.environ().get(variable) == value:
                 found.append(ProcessName(process.pid, process.create_time()))
-    return min(found, key=lambda name: name.created, default=None)
+    return sorted(found, key=lambda name: name.created)

@@ -213,6 +213,23 @@ def test_an_adopted_trainer_that_was_not_noted_is_found_by_its_environment(attem
     assert last(attempt, "trainer")["cause"] == "killed"
 
 
+def test_an_adopted_trainers_children_end_with_it(attempt):
+    script = (
+        "import subprocess, time; child = subprocess.Popen(['sleep', '600']); "
+        "print(child.pid, flush=True); time.sleep(600)"
+    )
+    first = begin(attempt, PYTHON, "-c", script)
+    trainer = wait_for(lambda: processes_read(attempt.processes).get("trainer"))
+    child = int(wait_for(lambda: attempt.log.exists() and attempt.log.read_text()))
+    first.kill()
+    first.wait()
+    second = begin(attempt, adopt=True)
+    wait_for(lambda: processes_read(attempt.processes)["host"].pid == second.pid)
+    os.kill(trainer.pid, signal.SIGKILL)
+    second.wait(15)
+    wait_for(lambda: gone(child))
+
+
 def test_two_hosts_never_share_an_attempt(attempt):
     first = begin(attempt, "/bin/sleep", "1.5")
     wait_for(lambda: processes_read(attempt.processes).get("trainer"))
