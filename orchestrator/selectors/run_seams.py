@@ -6,28 +6,36 @@ from typing import Any
 
 from orchestrator.models import Event, Run
 
+LABEL_LENGTH = 60
+
 
 def run_seams(run: Run) -> list[dict[str, Any]]:
     """`{step, time, label, kind}` for every seam, oldest first."""
-    found = []
+    events = Event.objects.filter(run=run, source="trainer", type__in=("status", "alert"))
+    found: list[dict[str, Any]] = []
     begun: set[int] = set()
-    for event in Event.objects.filter(run=run, type__in=("status", "knobs")).order_by("id"):
-        data = event.data
-        step = data.get("step")
-        if event.type == "knobs" and isinstance(step, int):
-            changed = ", ".join(f"{path} = {value}" for path, value in _knobs(data).items())
-            found.append(_seam(event, step, changed or "knob changed", "knob"))
-        elif event.attempt > 1 and data.get("state") == "running" and event.attempt not in begun:
+    for event in events.order_by("id"):
+        if event.type == "alert":
+            if (event.data.get("code"), event.data.get("level")) == ("knobs", "info"):
+                # The trainer says from which step a change counts, not when somebody asked for it.
+                changed = str(event.data.get("message", "")).partition(": ")[2]
+                found.append(_seam(event, changed or "knob changed", "knob"))
+        elif event.attempt > 1 and event.attempt not in begun and _trains(event):
             begun.add(event.attempt)
-            at = step if isinstance(step, int) else 0
-            found.append(_seam(event, at, f"attempt {event.attempt}", "attempt"))
+            found.append(_seam(event, f"attempt {event.attempt}", "attempt"))
     return found
 
 
-def _knobs(data: dict[str, Any]) -> dict[str, Any]:
-    knobs = data.get("knobs")
-    return knobs if isinstance(knobs, dict) else {}
+def _trains(event: Event) -> bool:
+    """Whether from here on points of this attempt come; before it, steps are still those of the old one."""
+    return event.data.get("state") == "running" and isinstance(event.data.get("step"), int)
 
 
-def _seam(event: Event, step: int, label: str, kind: str) -> dict[str, Any]:
-    return {"step": step, "time": event.time.timestamp(), "label": label[:60], "kind": kind}
+def _seam(event: Event, label: str, kind: str) -> dict[str, Any]:
+    step = event.data.get("step")
+    return {
+        "step": step if isinstance(step, int) else 0,
+        "time": event.time.timestamp(),
+        "label": label[:LABEL_LENGTH],
+        "kind": kind,
+    }

@@ -44,13 +44,13 @@ class ChartPlan:
 
     @property
     def legend(self) -> bool:
-        """Whether its lines need names: a stack names them in its hover."""
-        return len(self.keys) > 1 and not self.stacked
+        """Whether its lines need names."""
+        return len(self.keys) > 1
 
     @property
     def joined(self) -> bool:
         """Whether the names of its lines are all that its title says."""
-        return self.legend and self.title == ", ".join(self.names.values())
+        return self.legend and not self.stacked and self.title == ", ".join(self.names.values())
 
     @property
     def evaluation(self) -> bool:
@@ -93,9 +93,7 @@ def chart_plan(item: str) -> ChartPlan:
     """A chart from its short form: `a|b` overlays two metrics, `time` stacks the parts of a step."""
     if item == "time":
         keys = tuple(f"time/{phase}" for phase in PHASES)
-        return ChartPlan(
-            keys, "Where the time goes", "Seconds of each step by what was done.", True
-        )
+        return ChartPlan(keys, "Time in a step", "Seconds of each step by what was done.", True)
     keys = tuple(item.split("|"))
     return ChartPlan(keys, _title(keys), "\n\n".join(metric_help(key) for key in keys))
 

@@ -25,6 +25,8 @@ class Answer:
     """One answer with what its card draws."""
 
     sample: Sample
+    count: int
+    """How many answers of the group are word for word this one."""
     parts: list[dict[str, Any]]
     edge: int
     sign: str
@@ -41,6 +43,7 @@ class Group:
     mean: float | None
     silent: bool
     """Every answer scored the same: the group teaches nothing."""
+    size: int
     answers: list[Answer]
 
 
@@ -79,11 +82,23 @@ def _group(answers: Sequence[Sample]) -> Group:
         step=first.step,
         mean=sum(rewards) / len(rewards) if rewards else None,
         silent=len(rewards) > 1 and len(set(rewards)) == 1,
-        answers=[_answer(one, largest, scale) for one in ordered],
+        size=len(answers),
+        answers=[_answer(one, count, largest, scale) for one, count in _distinct(ordered)],
     )
 
 
-def _answer(sample: Sample, largest: float, scale: dict[str, float]) -> Answer:
+def _distinct(answers: Sequence[Sample]) -> list[tuple[Sample, int]]:
+    """Answers that differ in text or score, each with how often it was given."""
+    first: dict[tuple[Any, ...], Sample] = {}
+    counts: dict[tuple[Any, ...], int] = {}
+    for one in answers:
+        same = (one.completion, one.reward, one.advantage, one.finish_reason, str(one.rewards))
+        first.setdefault(same, one)
+        counts[same] = counts.get(same, 0) + 1
+    return [(first[same], count) for same, count in counts.items()]
+
+
+def _answer(sample: Sample, count: int, largest: float, scale: dict[str, float]) -> Answer:
     advantage = _number(sample.advantage, 0.0)
     edge = math.ceil(EDGES * abs(advantage) / largest) if largest and advantage else 0
     parts = [
@@ -92,7 +107,7 @@ def _answer(sample: Sample, largest: float, scale: dict[str, float]) -> Answer:
     ]
     ids = sample.tokens.get("token_ids") if isinstance(sample.tokens, dict) else None
     sign = "up" if advantage > 0 else "down" if advantage < 0 else "none"
-    return Answer(sample, parts, edge, sign, len(ids or []))
+    return Answer(sample, count, parts, edge, sign, len(ids or []))
 
 
 def _part_scale(answers: Iterable[Sample]) -> dict[str, float]:

@@ -4,6 +4,8 @@ import { noteDrawn } from "./drawn.js";
 import { figure as words } from "./format.js";
 import { axisValues, traces } from "./traces.js";
 
+const LARGE = 0.05;
+
 /** Make a chart of `element`; `zoomed(range | null)` is called when its reader zooms. */
 export function createChart(element, zoomed) {
   const plot = element.querySelector("[data-plot]");
@@ -50,6 +52,7 @@ const plain = (place) => (typeof place === "string" ? new Date(place.replace(" "
 /** The badge of reduced curves, and the last value for readers that see no plot. */
 function describe(element, keys, curves) {
   const reduced = keys.map((key) => curves[key]).filter((curve) => curve?.reduced);
+  if ("stacked" in element.dataset) nameLarge(element, keys.map((key) => curves[key]));
   const badge = element.querySelector("[data-reduced]");
   badge.hidden = reduced.length === 0;
   if (reduced.length) {
@@ -57,6 +60,13 @@ function describe(element, keys, curves) {
     const shown = Math.max(...reduced.map((curve) => curve.x.length));
     badge.textContent = `${words(stored)} → ${words(shown)}`;
   }
+}
+
+/** A stack names its large parts; the hover names all. */
+function nameLarge(element, curves) {
+  const sums = curves.map((curve) => (curve?.y ?? []).reduce((sum, value) => sum + (value > 0 ? value : 0), 0));
+  const all = sums.reduce((sum, part) => sum + part, 0);
+  element.querySelectorAll(".legend [data-series]").forEach((name, at) => { name.hidden = !(sums[at] > all * LARGE); });
 }
 
 function waitingFor(element, view) {

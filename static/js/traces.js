@@ -79,7 +79,7 @@ function edgeLabels(drawn, look) {
   const close = labels.length === 2 && Math.abs(labels[0].y - labels[1].y) < span * 0.1;
   return labels.slice(0, 4).map(({ y, pen }, at) => ({
     xref: "paper", x: 1, xanchor: "left", y, yanchor: "middle", showarrow: false, text: figure(y), xshift: 4,
-    yshift: close ? (labels[at].y >= labels[1 - at].y ? 6 : -6) : 0,
+    yshift: close ? (labels[at].y > labels[1 - at].y || (at === 0 && labels[0].y === labels[1].y) ? 6 : -6) : 0,
     font: { size: 11, color: pen.colour, family: look.mono },
   }));
 }
@@ -89,7 +89,8 @@ function flat(drawn) {
   const values = drawn.flatMap(({ curve }) => curve.y.filter(Number.isFinite));
   const [low, high] = [Math.min(...values), Math.max(...values)];
   if (!values.length || high - low > 1e-6 * Math.max(Math.abs(low), Math.abs(high))) return null;
-  const room = Math.abs(high) * 0.1 || 1;
+  if (high === 0) return [-0.05, 1];
+  const room = Math.abs(high) * 0.1;
   return [low - room, high + room];
 }
 

@@ -69,7 +69,8 @@ def test_answers_are_best_first_and_escaped(
     page = browser_of(ada).get(f"/runs/{finished.pk}/rollouts/").content.decode()
     assert "<script>alert(1)" not in page
     assert page.index("123") < page.index("&lt;script&gt;alert(1)")
-    assert page.count('data-sign="up" data-edge="4"') == 2
+    assert page.count('data-sign="up" data-edge="4"') == 1
+    assert page.count(">×2<") == 2
 
 
 def test_the_nearest_step_with_answers_is_shown(
