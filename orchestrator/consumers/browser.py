@@ -166,6 +166,5 @@ class BrowserConsumer(FrameConsumer):
                     await self.send_frame("run", run=shape, sent=time.time())
         elif watch := self.watches.get(run_id):
             frame = await database_sync_to_async(news_read)(watch, kind)
-            # While this was read, the page may have asked for something else.
-            if frame is not None and self.watches.get(run_id) is watch:
+            if frame is not None:
                 await self.send_frame(**frame, sent=time.time())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from django.test import Client
 
 from orchestrator.asgi import application
 from orchestrator.consumers import browser, listener
-from orchestrator.consumers.watch import Watch, news_read
 from orchestrator.models import Run
 from orchestrator.selectors.series import cursor_of, series_read
 from orchestrator.services import ingest
@@ -267,28 +265,6 @@ async def test_watching_again_replaces_and_unwatching_ends(run: Run, page: Page)
     await page.receive("pong")
     await push_async(run, [metrics(2, reward=3)])
     assert await page.line.receive_nothing(timeout=0.7)
-
-
-async def test_what_was_being_read_when_a_page_looked_away_is_not_sent(
-    run: Run, page: Page, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reading, go_on = threading.Event(), threading.Event()
-
-    def slow(watch: Watch, kind: str) -> dict[str, Any] | None:
-        reading.set()
-        go_on.wait(10)
-        return news_read(watch, kind)
-
-    await push_async(run, lines(1, 3))
-    monkeypatch.setattr(browser, "news_read", slow)
-    start = {"attempt": 0, "seq": 0}
-    await page.send(op="watch", topic="run", run=run.pk, keys=["loss"], after=start)
-    await asyncio.to_thread(reading.wait, 10)
-    await page.send(op="unwatch", topic="run", run=run.pk)
-    await page.send(op="ping", at=4)
-    await page.receive("pong")
-    go_on.set()
-    assert await page.line.receive_nothing(timeout=1)
 
 
 @pytest.mark.parametrize(
