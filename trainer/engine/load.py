@@ -72,10 +72,18 @@ def folder_load(name: str, spec: Model) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, use_safetensors=True, **options
         )
+        _realign(model)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"model.name: cannot load {name}: {reason}") from error
     return model, tokenizer
+
+
+def _realign(model: Any) -> None:
+    """Copy weights out of the mapped file: a matrix product's last bit depends on memory alignment."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
 
 
 def policy_make(model: Any, tokenizer: Any, device: torch.device, dtype: str) -> Policy:
