@@ -42,6 +42,12 @@ def model_names(spec: dict[str, Any]) -> list[str]:
     return [name for name in names if name.startswith((RUN_PREFIX, CHECKPOINT_PREFIX))]
 
 
+def parents_named(spec: dict[str, Any]) -> list[str]:
+    """The runs whose final checkpoints a spec names."""
+    names = [name for name in model_names(spec) if name.startswith(RUN_PREFIX)]
+    return sorted({name.removeprefix(RUN_PREFIX) for name in names})
+
+
 def data_sources(spec: dict[str, Any]) -> list[dict[str, Any]]:
     """Every source of rows in a spec."""
     data = spec.get("data", {})

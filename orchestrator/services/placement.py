@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from orchestrator.models import ENDED, Attempt, Desired, Node, Process, Run, State
 from orchestrator.selectors.fitting import Place, obstacle, slots_needed
-from orchestrator.selectors.inputs import final_checkpoint
+from orchestrator.selectors.inputs import final_checkpoint, parents_named
 from orchestrator.services.dispatch import launch_send
 from orchestrator.services.facts import SCHEDULER, event_add, run_change, run_locked
 from orchestrator.services.hints import hint
@@ -24,29 +24,54 @@ __all__ = ["run_dispatch", "schedule", "sweep"]
 
 BUSY = (Process.DISPATCHED, Process.CLAIMED, Process.ALIVE)
 FREE = (Process.NONE, Process.EXITED)
+HINTS_MOST = 100
 
 
 def schedule() -> int:
     """Dispatch what fits, by priority, then fairness, then age; return how many runs went out."""
     dispatched = 0
+    told = Told()
     with transaction.atomic():
         # One scheduler at a time counts the free slots; a second one waits and then counts anew.
         nodes = list(Node.objects.select_for_update(no_key=True).order_by("pk"))
         busy = list(Run.objects.filter(process__in=BUSY).select_related("node"))
         places = _places(nodes, busy)
         working = Counter(run.owner_id for run in busy)
-        waiting = deque(_in_order(_queued(), working))
+        waiting = deque(_in_order(_queued(told), working))
         while waiting:
             run = waiting.popleft()
             place, why = _place_for(run, places)
             if place is None:
-                _tell(run, why)
+                told.why(run, why)
             elif run_dispatch(run=run, node=place.node):
                 place.free -= slots_needed(run.spec, place.node)
                 working[run.owner_id] += 1
                 dispatched += 1
                 waiting = deque(_in_order(waiting, working))
+    told.say()
     return dispatched
+
+
+class Told:
+    """Why runs wait: gathered while nodes are locked, written afterwards in few statements."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, list[str]] = {}
+
+    def why(self, run: Run, sentence: str) -> None:
+        """Note the reason of a run, if it is a new one."""
+        if sentence and sentence != run.reason:
+            self.runs.setdefault(sentence, []).append(run.pk)
+
+    def say(self) -> None:
+        """Write the reasons of the runs that still wait. Their state stays, so this is no event."""
+        for sentence, ids in self.runs.items():
+            with transaction.atomic():
+                still = Run.objects.filter(pk__in=ids, state=State.QUEUED, process__in=FREE)
+                still.update(reason=sentence)
+                # Lists of many are refetched anyway; a hint may always be lost.
+                for run_id in ids[:HINTS_MOST]:
+                    hint("run", run=run_id)
 
 
 def _in_order(runs: Iterable[Run], working: Counter[int]) -> list[Run]:
@@ -77,29 +102,29 @@ def run_dispatch(*, run: Run, node: Node) -> bool:
     return True
 
 
-def _queued() -> Iterable[Run]:
-    """Queued runs whose parent is through; the others learn why they wait, or fail with it."""
+def _queued(told: Told) -> Iterable[Run]:
+    """Queued runs whose parents are through; the others learn why they wait, or fail with one."""
     found = Run.objects.filter(state=State.QUEUED, process__in=FREE, desired=Desired.RUN)
-    for run in found.select_related("waits_for", "node").order_by("created"):
-        if run.attempt > 0 or not _waits_for_parent(run):
+    for run in found.select_related("node").order_by("created"):
+        if not (parents := parents_named(run.spec)) or _parents_are_through(run, parents, told):
             yield run
 
 
-def _waits_for_parent(run: Run) -> bool:
-    parent = run.waits_for
-    if parent is None:
-        if run.spec.get("model", {}).get("name", "").startswith("run:"):
-            _fail(run, "The run that it should start from was deleted.")
-            return True
+def _parents_are_through(run: Run, parents: list[str], told: Told) -> bool:
+    known = Run.objects.in_bulk(parents)
+    for run_id in parents:
+        parent = known.get(run_id)
+        if parent is None:
+            _fail(run, f"Run {run_id}, which it should start from, was deleted.")
+        elif parent.state == State.FINISHED and final_checkpoint(parent) is not None:
+            continue
+        elif parent.state == State.FINISHED:
+            _fail(run, f"Run {parent} finished and left no checkpoint to start from.")
+        elif parent.state in ENDED:
+            _fail(run, f"Run {parent}, which it should start from, has {_ended_how(parent)}.")
+        else:
+            told.why(run, f"Waits for run {parent}, which is {parent.state}.")
         return False
-    if parent.state == State.FINISHED:
-        if final_checkpoint(parent) is not None:
-            return False
-        _fail(run, f"Run {parent} finished and left no checkpoint to start from.")
-    elif parent.state in ENDED:
-        _fail(run, f"Run {parent}, which it should start from, has {_ended_how(parent)}.")
-    else:
-        _tell(run, f"Waits for run {parent}, which is {parent.state}.")
     return True
 
 
@@ -142,14 +167,6 @@ def _no_node(places: list[Place]) -> str:
     if any(node.drained for node in joined):
         return "Waits for a node: the ones that are connected are drained."
     return "Waits for a node: none is connected."
-
-
-def _tell(run: Run, why: str) -> None:
-    if why and why != run.reason:
-        with transaction.atomic():
-            locked = run_locked(run.pk)
-            if locked.state == State.QUEUED and locked.process in FREE:
-                run_change(locked, who=SCHEDULER, reason=why)
 
 
 def _fail(run: Run, why: str) -> None:

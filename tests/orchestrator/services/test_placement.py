@@ -167,6 +167,28 @@ def test_a_child_waits_for_its_parents_checkpoint(working, launch):
     assert sent_to(child) == "n1"
 
 
+def test_a_run_waits_for_the_run_of_its_reference_too(working, launch):
+    parent = working()
+    child = launch("child", reference={"name": f"run:{parent.pk}"})
+    schedule()
+    assert reason(child).startswith("Waits for run tiny")
+    Run.objects.filter(pk=child.pk).update(spec={**child.spec, "reference": {"name": "run:gone"}})
+    schedule()
+    assert reason(child) == "Run gone, which it should start from, was deleted."
+
+
+def test_a_long_queue_costs_few_statements(joined, launch, django_assert_max_num_queries):
+    joined("n1")
+    first = launch()
+    Run.objects.bulk_create(
+        Run(name=f"r{i}", owner=first.owner, spec=first.spec, state="queued") for i in range(300)
+    )
+    schedule()
+    assert Run.objects.filter(reason="Waits for a free slot on n1.").count() == 300
+    with django_assert_max_num_queries(10):
+        schedule()
+
+
 @pytest.mark.parametrize(
     ("ending", "words"),
     [
