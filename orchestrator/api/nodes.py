@@ -125,6 +125,8 @@ def heartbeat(request: HttpRequest, payload: HeartbeatIn) -> dict[str, Any]:
         stale = nodes.node_heartbeat(node=request.auth, **payload.model_dump())
     except nodes.NodeReplaced as error:
         raise HttpError(410, str(error)) from error
+    except ValueError as error:
+        raise Conflict(str(error)) from error
     return {"fenced": stale}
 
 

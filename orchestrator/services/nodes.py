@@ -97,6 +97,7 @@ def node_join(
     node = node_of_token(token)
     if node is None:
         raise PermissionError("This node token is unknown or was revoked.")
+    _inventory_check(inventory)
     here = _proof_check(proof)
     if name and name != node.name:
         _node_rename(node, _name_checked(name))
@@ -127,6 +128,7 @@ def node_heartbeat(
 
     Raises NodeReplaced when a newer process has joined under the same name.
     """
+    _inventory_check(inventory)
     now = timezone.now()
     with transaction.atomic():
         row = Node.objects.select_for_update(no_key=True).get(pk=node.pk)
@@ -191,6 +193,15 @@ def broker_of(node: Node) -> dict[str, Any]:
     if settings.BROKER_URL.startswith("filesystem:"):
         return {"url": settings.BROKER_URL, "folder": str(settings.ANNEAL_DATA_DIR / "broker")}
     return {"url": settings.BROKER_URL}
+
+
+def _inventory_check(inventory: dict[str, Any]) -> None:
+    """Placement reads these; a node of another version must not be able to break it."""
+    gpus, methods = inventory.get("gpus", []), inventory.get("methods", {})
+    listed = isinstance(gpus, list) and all(isinstance(gpu, dict) for gpu in gpus)
+    counted = all(isinstance(gpu.get("memory", 0), int) for gpu in gpus) if listed else False
+    if not (counted and isinstance(methods, dict) and isinstance(inventory.get("cpus", 0), int)):
+        raise ValueError("The inventory is not one that this server understands.")
 
 
 def _proof_check(proof: str) -> bool:

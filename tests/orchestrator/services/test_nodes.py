@@ -56,6 +56,15 @@ def test_a_filesystem_broker_takes_only_this_machine(db, settings):
     assert same.local is True
 
 
+@pytest.mark.parametrize("wrong", [{"gpus": 3}, {"gpus": [{"memory": "x"}]}, {"cpus": "many"}])
+def test_an_inventory_that_placement_could_not_read_is_refused(joined, redis, wrong):
+    node = joined()
+    with pytest.raises(ValueError, match="inventory"):
+        node_heartbeat(node=node, inventory=wrong, expect_next_in=15)
+    with pytest.raises(ValueError, match="inventory"):
+        node_join(token="token of n1", inventory=wrong)
+
+
 def test_the_local_token_is_made_once_and_kept_private(db, tmp_path):
     token = local_node_token_ensure(tmp_path)
     assert local_node_token_ensure(tmp_path) == token
