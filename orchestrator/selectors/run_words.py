@@ -24,6 +24,9 @@ PHASES = ("data", "rollout", "reward", "logprob", "update", "sync", "eval", "che
 """Parts of a step, in the order in which they happen."""
 
 
+UNIT_LENGTH = 18
+
+
 @dataclass(frozen=True)
 class ChartPlan:
     """One chart of a page: which metrics, drawn how."""
@@ -51,6 +54,13 @@ class ChartPlan:
     def joined(self) -> bool:
         """Whether the names of its lines are all that its title says."""
         return self.legend and not self.stacked and self.title == ", ".join(self.names.values())
+
+    @property
+    def unit(self) -> str:
+        """The unit of its numbers, when all have the same and it is short."""
+        units = {help_of(key).unit for key in self.keys}
+        unit = units.pop() if len(units) == 1 else ""
+        return unit if len(unit) <= UNIT_LENGTH and unit not in self.title.lower() else ""
 
     @property
     def evaluation(self) -> bool:

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET, require_POST
 
-from orchestrator.models import Run, State
+from orchestrator.models import Role, Run, State
 from orchestrator.selectors.run_rows import run_rows, state_counts, tags_in_use
 from orchestrator.selectors.runs import runs_list
 from orchestrator.selectors.spec_start import recipe_cards
@@ -32,6 +32,7 @@ def page(request: HttpRequest) -> HttpResponse:
     """The whole page."""
     context = _listed(request)
     context |= {"states": state_counts(), "tags": tags_in_use()}
+    context["may_launch"] = request.user.has_role(Role.OPERATOR)
     if not context["count"] and not context["filtered"]:
         context["recipes"] = recipe_cards()[:FIRST_RECIPES]
     return render(request, "runs/page.html", context)

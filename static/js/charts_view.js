@@ -71,8 +71,27 @@ export function chartsView(root, send) {
   root.querySelector("[data-zoom-out]")?.addEventListener("click", () => zoom(null));
   showZoom(root, view.range);
   document.addEventListener("themechange", () => { view.look = look(); scheduled.mark(charts); });
+  printLight((colours) => {
+    view.look = colours;
+    for (const chart of charts) chart.draw(feed.curves(), view);
+  });
   root.addEventListener("click", (event) => event.target.closest("[data-retry]") && feed.load());
   return { feed, ended() { view.ended = true; scheduled.mark(charts); } };
+}
+
+/** Paper is white: charts take the light colours while the page is printed. */
+function printLight(draw) {
+  const root = document.documentElement;
+  let chosen = "";
+  addEventListener("beforeprint", () => {
+    chosen = root.dataset.theme;
+    root.dataset.theme = "light";
+    draw(look());
+  });
+  addEventListener("afterprint", () => {
+    root.dataset.theme = chosen;
+    draw(look());
+  });
 }
 
 /** Where the curves lie on the axis. While they grow it grows ahead of them, so that it seldom moves. */

@@ -3,6 +3,7 @@ import { curve, extend } from "./series.js";
 
 const POINTS = 1500;
 const AGAIN = 2000;
+const KEYS_MOST = 300;
 
 /** `changed(keys)` is called after every change, `failed(error)` when the server does not answer. */
 export function createFeed({ run, url, send, changed, failed }) {
@@ -16,7 +17,10 @@ export function createFeed({ run, url, send, changed, failed }) {
   function want(keys) {
     const before = wanted.size;
     for (const key of keys) wanted.add(key);
-    if (wanted.size > before) later(30);
+    if (wanted.size === before) return;
+    // Of a page with very many charts only those seen last are kept fresh.
+    for (const key of [...wanted].slice(0, Math.max(0, wanted.size - KEYS_MOST))) wanted.delete(key);
+    later(30);
   }
 
   function later(delay) {

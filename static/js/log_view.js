@@ -2,10 +2,12 @@
 import { clock } from "./clock.js";
 
 const MOST = 5000;
+const CAUGHT_UP = 1000;
 
 export function logView(element) {
   if (!element) return null;
   const list = element.querySelector("[data-lines]");
+  const find = element.querySelector("[data-find]");
   const follow = element.querySelector("[data-follow]");
   const toEnd = () => { if (follow.checked) list.scrollTop = list.scrollHeight; };
   let seen = Number(list.dataset.last || 0);
@@ -15,25 +17,35 @@ export function logView(element) {
     if (list.scrollHeight - list.scrollTop - list.clientHeight < 8) follow.checked = true;
   }, { passive: true });
   follow.addEventListener("change", toEnd);
-  element.querySelector("[data-find]")?.addEventListener("input", (event) => {
-    const wanted = event.target.value.toLowerCase();
-    for (const line of list.children) line.hidden = wanted !== "" && !line.textContent.toLowerCase().includes(wanted);
+  find.addEventListener("input", () => {
+    for (const line of list.children) line.hidden = !holds(line, find.value.toLowerCase());
   });
   toEnd();
 
-  return {
-    append(lines) {
-      element.querySelector("[data-none]")?.remove();
-      for (const line of lines) {
-        if (line.id !== undefined && line.id <= seen) continue;
-        seen = line.id ?? seen;
-        list.append(row(line, Number(list.dataset.offset)));
-      }
-      while (list.children.length > MOST) list.firstElementChild.remove();
-      toEnd();
-    },
-  };
+  function append(lines) {
+    const wanted = find.value.toLowerCase();
+    if (lines.length) element.querySelector("[data-none]")?.remove();
+    for (const line of lines) {
+      if (line.id <= seen) continue;
+      seen = line.id;
+      const added = row(line, Number(list.dataset.offset));
+      added.hidden = !holds(added, wanted);
+      list.append(added);
+    }
+    while (list.children.length > MOST) list.firstElementChild.remove();
+    toEnd();
+  }
+
+  /** Lines that came while no socket was open. */
+  async function catchUp() {
+    const answer = await fetch(`${list.dataset.url}?lines=${CAUGHT_UP}`, { headers: { Accept: "application/json" } }).catch(() => null);
+    if (answer?.ok) append((await answer.json()).items);
+  }
+
+  return { append, catchUp };
 }
+
+const holds = (line, wanted) => wanted === "" || line.textContent.toLowerCase().includes(wanted);
 
 function row({ time, text }, offset) {
   const line = document.createElement("div");

@@ -20,6 +20,9 @@ export function look() {
   return found;
 }
 
+/** On a touch screen a finger scrolls the page. */
+const COARSE = matchMedia("(pointer: coarse)").matches;
+
 const CLOCKS = [
   { dtickrange: [null, 59_999], value: "%H:%M:%S" },
   { dtickrange: [60_000, 86_399_999], value: "%H:%M" },
@@ -30,7 +33,7 @@ const CLOCKS = [
 export function layout(look, axis) {
   const grid = { gridcolor: look.line, zeroline: false, linecolor: look.strong, tickfont: { color: look.faint, size: 11 }, automargin: false };
   return {
-    autosize: true, uirevision: axis, showlegend: false, dragmode: "zoom", hovermode: "x unified",
+    autosize: true, uirevision: axis, showlegend: false, dragmode: COARSE ? false : "zoom", hovermode: "x unified",
     margin: { l: 46, r: 62, t: 8, b: 24 },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: look.sans, size: 11, color: look.ink },

@@ -51,8 +51,16 @@ foldLong(root);
 showTiles(root, JSON.parse(document.getElementById("latest")?.textContent ?? "{}"));
 metricFilter(root);
 confirmForms(document);
+const watched = () => (charts ? charts.feed.watch() : { op: "watch", topic: "run", run, keys: [] });
+let connected = false;
 socket = connect(document.body.dataset.socket, {
-  watches: () => [charts ? charts.feed.watch() : { op: "watch", topic: "run", run, keys: [] }],
+  watches: () => {
+    // What was said or hinted at while no socket was open is asked for again.
+    log?.catchUp();
+    if (connected) newest.refresh();
+    connected = true;
+    return [watched()];
+  },
   heard: (message) => (message.run === run || message.run?.id === run) && hear[message.op]?.(message),
   told: showConnection,
 });

@@ -13,6 +13,7 @@ if (form) {
   let waiting = new Set();
 
   const heard = (message) => {
+    if (message.op === "gap") return load();
     if (message.op !== "run") return;
     const row = rowOf(message.run.id);
     if (row) return showRun(row, message.run);
