@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from trainer import registry
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
 
 
 class Problem(BaseModel):
@@ -34,7 +31,12 @@ class SpecError(ValueError):
 def problems_of(error: ValidationError) -> list[Problem]:
     """Pydantic's complaints as field paths (`objective.clip_low`) and sentences."""
     found: list[Problem] = []
-    for item in error.errors(include_url=False, include_context=False):
+    items = error.errors(include_url=False, include_context=False)
+    # pydantic also calls a list too short whose only item is faulty.
+    faulty = {item["loc"][:length] for item in items for length in range(len(item["loc"]))}
+    for item in items:
+        if item["type"] == "too_short" and item["loc"] in faulty:
+            continue
         # A discriminated union puts the tag into the path: objective.grpo.clip_low.
         parts = [str(part) for part in item["loc"]]
         path = ".".join(_without_tags(parts))
@@ -81,3 +83,14 @@ def _without_tags(parts: list[str]) -> list[str]:
     return kept
 
 
+def under(name: str, error: ValidationError) -> ValidationError:
+    """The same complaints, one field further down."""
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError(item["type"], "{message}", {"message": item["msg"]}),
+            loc=(name, *item["loc"]),
+            input=item["input"],
+        )
+        for item in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data(error.title, details)

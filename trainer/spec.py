@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trainer import registry
 from trainer.methods import BASIC
-from trainer.problems import Problem, SpecError, problems_of
+from trainer.problems import Problem, SpecError, problems_of, under
 
 if TYPE_CHECKING:
     from trainer.methods import (
@@ -89,7 +89,8 @@ class Model(Section):
     revision: str = ""
     """Branch, tag or commit of a hub model."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the weights while training; `auto` is float32 on a CPU and bfloat16 on a GPU that has it."""
+    """Precision of the forward and backward pass; weights and optimizer stay float32. `auto` is float32 on
+    a CPU and bfloat16 on a GPU that has it; the effective spec names what it became."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for models whose code you have read."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -134,7 +135,10 @@ class DataSource(Section):
         sources = registry.family("data")
         method = sources.get(self.source)
         if method is not None and issubclass(method, registry.Source):
-            method(type=self.source, **self.options)  # type: ignore[call-arg]
+            try:
+                method.model_validate({**self.options, "type": self.source})
+            except ValidationError as error:
+                raise under("options", error) from error
         elif self.options:
             raise ValueError(f"options belong to built-in sources; '{self.source}' is not one")
         if bool(self.split_by) != (self.holdout > 0):
@@ -337,6 +341,9 @@ class RunSpec(Section):
         doubled = sorted({label for label in labels if labels.count(label) > 1})
         if doubled:
             found.append(f"rewards: two are called {', '.join(doubled)}; give one a name")
+        unknown = [name for name in self.diagnostics if name not in registry.family("diagnostics")]
+        if unknown:
+            found.append(f"diagnostics: there is no {', '.join(unknown)}")
         if self.data.max_prompt_tokens >= self.data.max_tokens:
             found.append("data.max_prompt_tokens: must be below data.max_tokens")
         return found
