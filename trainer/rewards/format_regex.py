@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from trainer.registry import Answer, Reward
 
-SECONDS = 0.1
+SECONDS = 0.5
 """Longest match: a pattern such as (a+)+$ can take for ever on 40 characters."""
 
 

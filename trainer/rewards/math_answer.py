@@ -30,7 +30,7 @@ class MathAnswer(Reward):
     """Relative difference that still counts as equal; 0 compares exactly."""
     symbolic: bool = True
     """Compare answers that are not numbers with math-verify, in a process of its own, for at most one
-    second; an answer that takes longer is left out of the means. Source: math-verify 0.9."""
+    second of processor time; an answer that takes longer is left out of the means. Source: math-verify 0.9."""
     needs_stop: bool = True
     """An answer that ran into the length limit gets 0."""
     most_characters: int = Field(20_000, ge=100, le=1_000_000)

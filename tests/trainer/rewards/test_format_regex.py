@@ -49,7 +49,7 @@ def test_a_pattern_that_explodes_is_given_up_and_counted() -> None:
     before = FormatRegex.counts["timeouts"]
     started = time.monotonic()
     assert score("a" * 5000 + "b", pattern="(a|a?)*(a|aa)*[cd]", match="search") is None
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert FormatRegex.counts["timeouts"] == before + 1
 
 
