@@ -63,9 +63,11 @@ REFUSED = {302, 401, 403, 404, 405}
 OWN_BUSINESS = {ApiToken, User}
 """Tables that a person's own requests may change: tokens, last login."""
 
+VERBS = ("stop", "pause", "resume", "retry", "drain", "undrain", "change", "revoke")
+"""What pages ask of runs and nodes."""
+
 TOKENS_OF_ROUTES = {
     "token": "TOKEN",
-    "verb": "stop",
     "tab": "charts",
     "recipe": "arith-grpo",
     "app_label": "orchestrator",
@@ -121,7 +123,8 @@ def routes(patterns: list[Any] | None = None, before: str = "/") -> Iterator[str
             yield from routes(pattern.url_patterns, route)
         else:
             assert isinstance(pattern, URLPattern)
-            yield route
+            verbs = VERBS if "<slug:verb>" in route else ("",)
+            yield from (route.replace("<slug:verb>", verb) for verb in verbs)
 
 
 def url_of(route: str, values: dict[str, str]) -> str:
@@ -145,7 +148,14 @@ def rows() -> dict[str, list[Any]]:
 def ask(client: Client, method: str, url: str, values: dict[str, str]) -> int:
     """The status of a request that would do something if it were let in."""
     run_id = values["run_id"]
-    fields = {"run": run_id, "runs": run_id, "ids": run_id, "id": run_id, "name": "taken"}
+    fields = {
+        "run": run_id,
+        "runs": run_id,
+        "ids": run_id,
+        "id": run_id,
+        "name": "taken",
+        "slots": 9,
+    }
     if method == "GET":
         return int(client.get(url).status_code)
     if url.startswith("/api/"):
