@@ -179,6 +179,9 @@ class Adapter(Method):
 class Source(Method):
     """A built-in source of rows, made on the spot."""
 
+    own_split: ClassVar[bool] = False
+    """Whether `rows` itself keeps the splits apart; else a row's prompt decides by its hash."""
+
     @abstractmethod
     def rows(self, split: str, seed: int) -> Iterable[Row]:
         """The rows of a split ("train", "test"); an endless stream is fine: the caller takes `limit`."""

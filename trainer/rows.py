@@ -129,7 +129,7 @@ def _one_side(built: Source, source: DataSource, seed: int) -> Iterator[Row]:
     split = source.split
     if split not in ("train", "test"):
         raise ValueError(f'{source.source}: split is "train" or "test", not "{split}"')
-    if getattr(built, "own_split", False):
+    if built.own_split:
         yield from built.rows(split, seed)
         return
     skipped = 0

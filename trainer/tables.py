@@ -35,14 +35,20 @@ _CSV_FIELD_BYTES = 64 * 2**20
 
 def format_of(path: Path | str) -> str:
     """ "jsonl", "json", "csv", "tsv" or "parquet", by the file's name. Raises ValueError for others."""
+    return FORMATS[ending_of(path).removesuffix(".gz")]
+
+
+def ending_of(path: Path | str) -> str:
+    """The part of a file's name that says how to read it: ".jsonl", ".csv.gz". Raises ValueError."""
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
-    if suffixes and suffixes[-1] == ".gz":
+    packed = ".gz" if suffixes and suffixes[-1] == ".gz" else ""
+    if packed:
         suffixes.pop()
     if not suffixes or suffixes[-1] not in FORMATS:
         raise ValueError(
             f"{path}: not a kind of file that can be read; use {', '.join(FORMATS)}, plain or .gz"
         )
-    return FORMATS[suffixes[-1]]
+    return suffixes[-1] + packed
 
 
 def table_rows(

@@ -6,7 +6,6 @@ import ast
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -82,21 +81,16 @@ def _at_module_level(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
     return [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
 
 
-def test_the_spec_and_the_catalogue_load_without_anything_heavy_and_soon() -> None:
+def test_the_spec_and_the_catalogue_load_without_anything_heavy() -> None:
     code = (
         "import sys, trainer.spec, trainer.catalog, trainer.recipebook, trainer.specfile\n"
         "trainer.catalog.catalog_data(); trainer.recipebook.recipes()\n"
         f"print(sorted(set({sorted(HEAVY)!r}) & set(sys.modules)))\n"
     )
-    seconds = []
-    for _ in range(3):
-        started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        seconds.append(time.monotonic() - started)
-        assert done.stdout.strip() == "[]"
-    assert min(seconds) < 1.5
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
 
 
 def test_no_file_of_the_trainer_is_over_400_lines() -> None:

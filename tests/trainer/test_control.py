@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from trainer.control import Control, ControlReader
 
 
@@ -38,7 +36,4 @@ def test_an_unchanged_file_is_not_read_again(tmp_path, monkeypatch):
     reader = ControlReader(path)
     reader.read()
     monkeypatch.setattr(type(path), "read_text", None)
-    begin = time.perf_counter()
-    for _ in range(1000):
-        assert reader.read().want == "pause"
-    assert (time.perf_counter() - begin) / 1000 < 0.0005
+    assert reader.read().want == "pause"
