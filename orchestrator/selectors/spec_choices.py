@@ -139,6 +139,8 @@ def _kind(path: str, name: str) -> str:
 
 def _thing(path: str, name: str) -> Run | Checkpoint | Dataset | None:
     kind, key = _kind(path, name), name.rpartition(":")[2]
+    if not _ID.fullmatch(key):
+        return None
     if kind == "run":
         return Run.objects.filter(pk=key).first()
     if kind == "checkpoint":

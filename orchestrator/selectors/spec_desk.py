@@ -106,7 +106,7 @@ def desk_read(post: Mapping[str, Sequence[str]]) -> Desk:
     """The desk that a posted page describes, after doing what its button asked for."""
 
     def text(name: str) -> str:
-        return str((post.get(name) or ("",))[-1])
+        return str((post.get(name) or ("",))[-1]).replace("\x00", "")
 
     draft = draft_read(post)
     error: TextError | None = None

@@ -13,6 +13,7 @@ from orchestrator.selectors.knob_text import UNSET, number_text, same, text_of, 
 from orchestrator.selectors.spec_post import COUNT, SCALARS, WAS
 from orchestrator.selectors.spec_schema import (
     built_in_sources,
+    default_items,
     default_type,
     methods_of,
     section_knobs,
@@ -244,7 +245,7 @@ class _Builder:
 
     def items(self, knob: Knob, path: str, value: Any) -> Group:
         """A list of methods or of sections."""
-        items = value if isinstance(value, (list, tuple)) else (knob.default or [])
+        items = value if isinstance(value, (list, tuple)) else default_items(knob)
         group = Group(path, is_list=True)
         if knob.kind == "methods":
             known = methods_of(knob.of, knob.role).values()

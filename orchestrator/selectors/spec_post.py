@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.selectors.knob_text import UNSET, same, text_of, value_of
 from orchestrator.selectors.spec_schema import (
     built_in_sources,
+    default_items,
     default_type,
     methods_of,
     objective_of,
@@ -109,7 +110,7 @@ class _Reader:
     def _text(self, name: str) -> str:
         values = self.post.get(name) or ("",)
         # A checkbox follows its hidden "false": the last one counts.
-        return str(values[-1])
+        return str(values[-1]).replace("\x00", "")
 
     def _knobs(self, knobs: Iterable[Knob], prefix: str) -> dict[str, Any]:
         found = {}
@@ -243,7 +244,7 @@ def _list_at(raw: dict[str, Any], path: str) -> list[Any]:
             return []
     knob = _knob_at(path)
     if not isinstance(place.get(name), list):
-        place[name] = [dict(item) for item in knob.default] if knob and knob.default else []
+        place[name] = default_items(knob) if knob else []
     items: list[Any] = place[name]
     return items
 

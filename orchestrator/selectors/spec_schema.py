@@ -51,6 +51,21 @@ def default_type(knob: Knob, objective: Entry | None) -> str:
     return ""
 
 
+def default_items(knob: Knob) -> list[dict[str, Any]]:
+    """The items of a list that nobody touched, without what their own defaults say anyway."""
+    if knob.kind != "sections":
+        return [dict(item) for item in knob.default or ()]
+    inner = {one.name: one for one in section_knobs(knob.of)}
+    return [
+        {
+            name: value
+            for name, value in item.items()
+            if value != inner[name].default or (inner[name].basic and inner[name].kind == "text")
+        }
+        for item in knob.default or ()
+    ]
+
+
 def objective_of(raw: dict[str, Any]) -> Entry | None:
     """The objective that a draft names, or the default one; None when there is no such method."""
     chosen = raw.get("objective")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import tomllib
@@ -9,6 +10,8 @@ from typing import Any, Self
 
 import tomli_w
 
+_DEEPEST = 20
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _TOML_NUMBER = re.compile(r"[+-]?(0|[1-9](_?\d)*)(\.\d(_?\d)*)?([eE][+-]?\d(_?\d)*)?")
 
 
@@ -50,8 +53,21 @@ def spec_json(raw: dict[str, Any]) -> str:
 
 def spec_read(text: str) -> dict[str, Any]:
     """A spec from TOML, or from JSON when it begins with a brace. Raises TextError with the line."""
-    if text.lstrip().startswith("{"):
-        return _from_json(text)
+    json_given = text.lstrip().startswith("{")
+    try:
+        raw = _from_json(text) if json_given else _from_toml(text)
+    except TextError:
+        raise
+    except RecursionError as error:
+        raise TextError("nested too deeply for a spec", 1) from error
+    except ValueError as error:
+        # Python reads no whole number of more than some thousand digits.
+        raise TextError("a number with too many digits", 1) from error
+    _check(raw, 0)
+    return raw
+
+
+def _from_toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text.replace("\r\n", "\n"), parse_float=Typed)
     except tomllib.TOMLDecodeError as error:
@@ -73,6 +89,23 @@ def _from_json(text: str) -> dict[str, Any]:
     # The API takes {"spec": {...}, "name": ...}: people paste that too.
     inner = value.get("spec")
     return inner if isinstance(inner, dict) else value
+
+
+def _check(value: Any, depth: int) -> None:
+    """Refuse what no spec holds and what could not be stored or shown."""
+    if depth > _DEEPEST:
+        raise TextError("nested too deeply for a spec", 1)
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _check(name, depth)
+            _check(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, depth + 1)
+    elif isinstance(value, str) and (found := _NO_TEXT.search(value)):
+        raise TextError(f"the character U+{ord(found[0]):04X} cannot be stored", 1)
+    elif isinstance(value, (datetime.date, datetime.time)):
+        raise TextError(f"{value} is a date or a time: put it between quotes", 1)
 
 
 def _without_nulls(value: Any) -> Any:
