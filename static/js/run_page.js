@@ -46,6 +46,7 @@ function reloadSoon() {
 }
 
 showWidths(root);
+root.querySelector(".tabs [aria-current]").scrollIntoView({ inline: "center", block: "nearest" });
 for (const text of root.querySelectorAll("[data-end]")) text.scrollTop = text.scrollHeight;
 foldLong(root);
 showTiles(root, JSON.parse(document.getElementById("latest")?.textContent ?? "{}"));
