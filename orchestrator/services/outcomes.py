@@ -50,6 +50,8 @@ def events_apply(*, run: Run, attempt: int, source: str, events: list[dict[str, 
     for event in events:
         if event["type"] in RECORDED and not _is_spec(source, event):
             _record(run, attempt, source, event)
+        if is_current and source == "trainer" and run.process not in HELD:
+            _late_step(run, event)
         if event["type"] == "checkpoint":
             _checkpoint(run, attempt, event)
         elif event["type"] == "status" and event.get("state") in TERMINAL:
@@ -111,6 +113,13 @@ def _trainer_speaks(run: Run, event: dict[str, Any]) -> None:
     if run.desired == Desired.RUN and run.reason:
         facts["reason"] = ""
     run_change(run, who="trainer", **facts)
+
+
+def _late_step(run: Run, event: dict[str, Any]) -> None:
+    """Host's last word may overtake the trainer's last lines: how far it came counts all the same."""
+    step = event.get("step")
+    if event["type"] == "status" and isinstance(step, int) and step > run.step:
+        run_change(run, who="trainer", step=step)
 
 
 def _is_spec(source: str, event: dict[str, Any]) -> bool:

@@ -141,6 +141,14 @@ def test_hosts_word_counts_where_the_trainer_said_none_and_adds_what_it_knows(wo
     assert (other.state, other.cause) == ("failed", "oom")
 
 
+def test_the_last_lines_count_that_hosts_word_overtook(working):
+    run = say(working(), status("running", phase="train", step=114, total_steps=120))
+    run = say(run, status("finished", "finished"), source="host")
+    assert (run.state, run.step) == ("finished", 114)
+    run = say(run, status("finished", "finished", phase="done", step=120, total_steps=120))
+    assert (run.state, run.step) == ("finished", 120)
+
+
 def test_the_same_events_twice_change_nothing(working):
     run = say(
         working(), status("running", step=2), saved(2, final=True), status("finished", "finished")
