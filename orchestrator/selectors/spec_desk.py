@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.selectors import spec_choices
 from orchestrator.selectors.spec_form import Form, form_of
 from orchestrator.selectors.spec_history import similar_run
+from orchestrator.selectors.spec_lacks import lacks
 from orchestrator.selectors.spec_post import Draft, draft_read, item_add, item_remove, spec_of
 from orchestrator.selectors.spec_review import spec_checked, spec_review
 from orchestrator.selectors.spec_text import TextError, spec_json, spec_read, spec_toml
@@ -38,6 +40,8 @@ class Desk:
     text_error: str = ""
     text_line: int = 0
     recipe: str = ""
+    key: str = ""
+    """Of this page: it launches the same thing only once."""
     source: str = ""
     notes: list[str] = field(default_factory=list)
     tags: str = ""
@@ -99,6 +103,7 @@ def desk_open(start: Start) -> Desk:
     """The desk of a page that was just opened."""
     desk = _desk(Draft(start.raw), recipe=start.recipe)
     desk.source, desk.notes, desk.tags = start.source, start.notes, ", ".join(start.tags)
+    desk.key = secrets.token_hex(8)
     return desk
 
 
@@ -123,7 +128,7 @@ def desk_read(post: Mapping[str, Sequence[str]]) -> Desk:
         draft, recipe=text("_recipe"), format=asked if asked in FORMATS else "toml", whole=from_text
     )
     desk.from_text = from_text
-    desk.tags, desk.source = text("_tags"), text("_made_from")
+    desk.tags, desk.source, desk.key = text("_tags"), text("_made_from"), text("_key")
     if from_text:
         desk.text = text("_text")
     if error is not None:
@@ -136,7 +141,8 @@ def _desk(draft: Draft, *, recipe: str, format: str = "toml", whole: bool = Fals
     # Text is judged as written; the form leaves out what its objective has no use for.
     spec = draft.raw if whole else spec_of(draft.raw)
     review = spec_review(spec)
-    review["errors"] += [problem.model_dump() for problem in spec_choices.name_problems(spec)]
+    found = [*spec_choices.name_problems(spec), *lacks(spec)]
+    review["errors"] += [problem.model_dump() for problem in found]
     parsed, _ = spec_checked(spec)
     desk = Desk(
         draft=draft,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
@@ -11,12 +13,15 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from orchestrator.models import Role
 from orchestrator.selectors import spec_choices, spec_desk, spec_start
+from orchestrator.services.idempotency import once, request_digest
 from orchestrator.services.runs import run_create
+from orchestrator.views.query import query_text
 from trainer.spec import SpecError
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
+    from orchestrator.models import Run
     from orchestrator.selectors.spec_desk import Desk
 
 
@@ -26,7 +31,8 @@ def page(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         return _launch(request)
     try:
-        start = spec_start.start_from(request.GET.dict())
+        query = {name: query_text(request, name) for name in request.GET}
+        start = spec_start.start_from(query)
     except ValueError as error:
         messages.error(request, str(error))
         start = spec_start.start_from({})
@@ -53,13 +59,21 @@ def _launch(request: HttpRequest) -> HttpResponse:
     desk = spec_desk.desk_read(dict(request.POST.lists()))
     if desk.launchable:
         try:
-            run = run_create(owner=request.user, **desk.order)
-            return redirect("run", run_id=run.pk)
+            return redirect("run", run_id=_run_of(request, desk).pk)
         except SpecError as error:
             desk.add_problems(error.problems)
         except ValueError as error:
             desk.add_problem("", str(error))
     return _page(request, desk, status=422)
+
+
+def _run_of(request: HttpRequest, desk: Desk) -> Run:
+    """The run of this page and this spec: sent twice, it is the same one."""
+    order = json.dumps(desk.order, sort_keys=True).encode()
+    digest = request_digest("POST", request.path, order)
+    key = f"form:{desk.key[:64]}:{digest[:32]}" if desk.key else None
+    make = partial(run_create, owner=request.user, **desk.order)
+    return once(user=request.user, key=key, request=digest, make=make)
 
 
 def _page(request: HttpRequest, desk: Desk, status: int = 200) -> HttpResponse:
