@@ -19,7 +19,7 @@ def saved_list(run: Run) -> dict[str, Any]:
     """`saved` rows newest first, `columns` of metrics, and the metric that decides which is best."""
     decides = best_metric(spec_of(run))
     found = list(run.checkpoints.order_by("-step"))
-    best = _best([one for one in found if one.deleted is None], decides)
+    best = best_saved([one for one in found if one.deleted is None], decides)
     keys = sorted({key for one in found for key in one.metrics if key.count("/") <= 1})
     columns = [key for key in [decides, *keys] if key in keys]
     columns = list(dict.fromkeys(columns))[:COLUMNS_MOST]
@@ -42,7 +42,8 @@ def best_metric(spec: dict[str, Any]) -> str:
     return chosen or BEST_OF.get(str(getattr(method, "learns_from", "")), "eval/loss")
 
 
-def _best(saved: list[Checkpoint], key: str) -> Checkpoint | None:
+def best_saved(saved: list[Checkpoint], key: str) -> Checkpoint | None:
+    """The one with the best figure; of equal ones the shorter trained for losses, else the longer."""
     scored = [(one.metrics[key], one) for one in saved if _is_number(one.metrics.get(key))]
     if not scored:
         return None

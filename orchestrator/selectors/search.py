@@ -65,7 +65,7 @@ def _methods(text: str) -> Iterator[Hit]:
         for tag, method in registry.family(family).items():
             summary = (method.__doc__ or "").strip().partition("\n")[0]
             if wanted in tag or wanted in summary.lower():
-                yield Hit(f"{page}#{family}-{tag}", tag, f"{family} · {summary}", icon="methods")
+                yield Hit(f"{page}#{family}/{tag}", tag, f"{family} · {summary}", icon="methods")
                 found += 1
                 if found == PER_GROUP:
                     return

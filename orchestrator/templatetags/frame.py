@@ -26,7 +26,13 @@ RAIL = (
 )
 """Pages of the rail by the name of their route; a page appears when its route exists."""
 
-SECTION_OF = {"run": "runs", "run-tab": "runs", "checkpoint": "checkpoints", "dataset": "datasets"}
+SECTION_OF = {
+    "run": "runs",
+    "run-tab": "runs",
+    "checkpoint": "checkpoints",
+    "dataset": "datasets",
+    "node-invite": "nodes",
+}
 """Routes below a page of the rail, which keep it marked."""
 
 

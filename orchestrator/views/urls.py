@@ -5,7 +5,19 @@ from __future__ import annotations
 from django.urls import path, register_converter
 from django.views.generic import RedirectView
 
-from orchestrator.views import account, login, new_run, run, run_parts, runs, search
+from orchestrator.views import (
+    account,
+    catalog,
+    checkpoints,
+    datasets,
+    login,
+    new_run,
+    nodes,
+    run,
+    run_parts,
+    runs,
+    search,
+)
 
 
 class PublicId:
@@ -34,6 +46,18 @@ urlpatterns = [
     path("new/", new_run.page, name="new-run"),
     path("new/form/", new_run.form, name="new-run-form"),
     path("new/review/", new_run.review, name="new-run-review"),
+    path("methods/", catalog.page, name="methods"),
+    path("nodes/", nodes.page, name="nodes"),
+    path("nodes/cards/", nodes.cards, name="nodes-cards"),
+    path("nodes/invite/", nodes.invite, name="node-invite"),
+    path("nodes/<id:node_id>/do/<slug:verb>/", nodes.act, name="node-act"),
+    path("checkpoints/", checkpoints.page, name="checkpoints"),
+    path("checkpoints/<id:checkpoint_id>/", checkpoints.one, name="checkpoint"),
+    path("datasets/", datasets.page, name="datasets"),
+    path("datasets/upload/", datasets.upload, name="dataset-upload"),
+    path("datasets/<id:dataset_id>/", datasets.one, name="dataset"),
+    path("datasets/<id:dataset_id>/change/", datasets.change, name="dataset-change"),
+    path("datasets/<id:dataset_id>/delete/", datasets.delete, name="dataset-delete"),
     path("runs/", runs.page, name="runs"),
     path("runs/rows/", runs.rows, name="runs-rows"),
     path("runs/stop/", runs.stop, name="runs-stop"),

@@ -1,0 +1,132 @@
+"""Checkpoints of all runs as rows of a page, and how to load one."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Q
+from django.db.models.fields.json import KeyTransform
+
+from orchestrator.models import Checkpoint, Run
+from orchestrator.selectors.run_words import method_chips, spec_of
+from orchestrator.selectors.saved import best_metric, best_saved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db.models import QuerySet
+
+TOLD = ("eval/reward", "eval/accuracy", "eval/pair_accuracy", "eval/loss")
+"""Metrics with a column of their own, where any row of the page has them."""
+ASKED = re.compile(r"(\S+?)\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d*)?(?:e-?\d+)?)", re.IGNORECASE)
+LOOKUPS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+WORDS_OF_NUMBERS = ["NaN", "Infinity", "-Infinity"]
+
+
+def checkpoint_rows(
+    *, q: str = "", removed: bool = False, page: int = 1, per_page: int = 50
+) -> tuple[list[dict[str, Any]], list[str], int]:
+    """Rows newest first, the metrics that have a column, and how many rows there are in all."""
+    found = Checkpoint.objects.all() if removed else Checkpoint.objects.filter(deleted=None)
+    found, asked = _filtered(found, q)
+    count = found.count()
+    start = (page - 1) * per_page
+    shown = list(
+        found.select_related("run", "run__owner").order_by("-created", "-step")[
+            start : start + per_page
+        ]
+    )
+    columns = [key for key in dict.fromkeys([*asked, *TOLD]) if _any_has(shown, key)]
+    best = _best_of_runs({one.run_id: one.run for one in shown})
+    rows = [
+        {
+            "checkpoint": one,
+            "chips": method_chips(spec_of(one.run)),
+            "best": best[one.run_id] if best[one.run_id]["id"] == one.pk else None,
+            "values": [(key, one.metrics.get(key)) for key in columns],
+        }
+        for one in shown
+    ]
+    return rows, columns, count
+
+
+def checkpoint_marks(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The metric by which this is its run's best checkpoint; None when it is not."""
+    best = _best_of_runs({checkpoint.run_id: checkpoint.run})[checkpoint.run_id]
+    return best if best["id"] == checkpoint.pk else None
+
+
+def load_text(folder: str) -> str:
+    """Python that loads a checkpoint from a folder."""
+    return "\n".join(
+        [
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            f"folder = {json.dumps(folder)}",
+            "model = AutoModelForCausalLM.from_pretrained(folder)",
+            "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        ]
+    )
+
+
+def fetch_text(listing: str, folder: str) -> str:
+    """Python that downloads the files of a checkpoint by the API."""
+    return "\n".join(
+        [
+            "import json, os, pathlib, shutil, urllib.request",
+            "",
+            f"listing = {json.dumps(listing)}",
+            'token = os.environ["ANNEAL_TOKEN"]  # from your account page; scope read is enough',
+            "",
+            "def get(url):",
+            '    headers = {"Authorization": f"Bearer {token}"}',
+            "    return urllib.request.urlopen(urllib.request.Request(url, headers=headers))",
+            "",
+            "for name in json.load(get(listing)):",
+            f"    path = pathlib.Path({json.dumps(folder)}, name)",
+            "    path.parent.mkdir(parents=True, exist_ok=True)",
+            '    with get(f"{listing}/{name}") as source, path.open("wb") as target:',
+            "        shutil.copyfileobj(source, target)",
+        ]
+    )
+
+
+def _filtered(found: QuerySet[Checkpoint], text: str) -> tuple[QuerySet[Checkpoint], list[str]]:
+    """Checkpoints that the text finds, and the metrics that it names."""
+    keys = []
+    for key, sign, number in ASKED.findall(text):
+        # JSON orders words before numbers: a NaN must not pass for a small loss.
+        found = found.exclude(**{f"metrics__{key}__in": WORDS_OF_NUMBERS})
+        found = found.alias(**{f"asked_{len(keys)}": KeyTransform(key, "metrics")}).filter(
+            **{f"asked_{len(keys)}__{LOOKUPS[sign]}": float(number)}
+        )
+        keys.append(key)
+    for word in ASKED.sub(" ", text).split():
+        if "/" in word:
+            found = found.filter(metrics__has_key=word)
+            keys.append(word)
+        else:
+            run = Q(run__name__icontains=word) | Q(run__tags__contains=[word])
+            ids = Q(pk__startswith=word.lower()) | Q(run_id__startswith=word.lower())
+            found = found.filter(run | ids | Q(run__owner__username__iexact=word))
+    return found, keys
+
+
+def _any_has(shown: Iterable[Checkpoint], key: str) -> bool:
+    return any(key in one.metrics for one in shown)
+
+
+def _best_of_runs(runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
+    """Of each run: which checkpoint is its best, and by which metric."""
+    kept: dict[str, list[Checkpoint]] = {key: [] for key in runs}
+    fields = ("id", "run_id", "step", "metrics")
+    for one in Checkpoint.objects.filter(run__in=runs.values(), deleted=None).only(*fields):
+        kept[one.run_id].append(one)
+    found = {}
+    for key, run in runs.items():
+        by = best_metric(spec_of(run))
+        best = best_saved(kept[key], by)
+        found[key] = {"id": best.pk if best else None, "by": by}
+    return found
