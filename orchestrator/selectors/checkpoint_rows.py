@@ -97,11 +97,11 @@ def _filtered(found: QuerySet[Checkpoint], text: str) -> tuple[QuerySet[Checkpoi
     """Checkpoints that the text finds, and the metrics that it names."""
     keys = []
     for key, sign, number in ASKED.findall(text):
+        asked = f"asked_{len(keys)}"
+        found = found.alias(**{asked: KeyTransform(key, "metrics")})
         # JSON orders words before numbers: a NaN must not pass for a small loss.
-        found = found.exclude(**{f"metrics__{key}__in": WORDS_OF_NUMBERS})
-        found = found.alias(**{f"asked_{len(keys)}": KeyTransform(key, "metrics")}).filter(
-            **{f"asked_{len(keys)}__{LOOKUPS[sign]}": float(number)}
-        )
+        found = found.exclude(**{f"{asked}__in": WORDS_OF_NUMBERS})
+        found = found.filter(**{f"{asked}__{LOOKUPS[sign]}": float(number)})
         keys.append(key)
     for word in ASKED.sub(" ", text).split():
         if "/" in word:
@@ -109,7 +109,7 @@ def _filtered(found: QuerySet[Checkpoint], text: str) -> tuple[QuerySet[Checkpoi
             keys.append(word)
         else:
             run = Q(run__name__icontains=word) | Q(run__tags__contains=[word])
-            ids = Q(pk__startswith=word.lower()) | Q(run_id__startswith=word.lower())
+            ids = Q(pk__startswith=word.lower()) | Q(run__pk__startswith=word.lower())
             found = found.filter(run | ids | Q(run__owner__username__iexact=word))
     return found, keys
 
