@@ -14,7 +14,7 @@ from trainer.processes import ProcessName, processes_read, processes_with
 if TYPE_CHECKING:
     from trainer.rundir import AttemptDir, RunDir
 
-SHIP_BACKOFF_MOST = 30.0
+SHIP_BACKOFF_MOST = 5.0
 ATTEMPT_VARIABLE = "ANNEAL_ATTEMPT_DIR"
 """In the trainer's environment: finds a trainer whose host died before it could note the pid."""
 
