@@ -257,6 +257,8 @@ class Job:
         eval_parts: list[Part] | None,
         resumed: Path | None,
     ) -> Loop:
+        # What draws from torch's own generator (dropout, a user's method) is part of the run too.
+        torch.manual_seed(spec.seed)
         cursor = Cursor(parts, spec.curriculum, spec.seed)
         state, saved = State(visited=cursor.start()), None
         if resumed is not None:

@@ -91,8 +91,7 @@ class Report:
     def write_samples(self, samples: Iterable[dict[str, Any]]) -> None:
         """Write samples to their own journal."""
         self._last_samples = time.monotonic()
-        for sample in samples:
-            self.samples.append("sample", **sample)
+        self.samples.extend("sample", list(samples))
 
     def checkpoint(self, **fields: Any) -> None:
         """Say that a checkpoint is complete."""
