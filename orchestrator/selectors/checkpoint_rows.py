@@ -95,7 +95,7 @@ def fetch_text(listing: str, folder: str) -> str:
 
 def _filtered(found: QuerySet[Checkpoint], text: str) -> tuple[QuerySet[Checkpoint], list[str]]:
     """Checkpoints that the text finds, and the metrics that it names."""
-    keys = []
+    keys: list[str] = []
     for key, sign, number in ASKED.findall(text):
         asked = f"asked_{len(keys)}"
         found = found.alias(**{asked: KeyTransform(key, "metrics")})
