@@ -55,6 +55,8 @@ def events_apply(*, run: Run, attempt: int, source: str, events: list[dict[str, 
         if event["type"] == "checkpoint":
             _checkpoint(run, attempt, event)
         elif event["type"] == "status" and event.get("state") in TERMINAL:
+            if is_current and run.process in HELD:
+                run_change(run, who=source, **_figures(event))
             attempt_end(run, attempt, _ending(source, event), who=_speaker(run, source))
         elif not is_current or run.process not in HELD:
             continue
@@ -93,13 +95,19 @@ def _record(run: Run, attempt: int, source: str, event: dict[str, Any]) -> None:
     )
 
 
-def _trainer_speaks(run: Run, event: dict[str, Any]) -> None:
+def _figures(event: dict[str, Any]) -> dict[str, Any]:
+    """Where the trainer says it is: phase, step, and how many there are."""
     facts: dict[str, Any] = {}
     for name, kind in (("phase", str), ("step", int), ("total_steps", int)):
         # While it loads, the trainer does not know yet where it goes on.
         unknown = event.get("state") == "starting" and not event.get(name)
         if isinstance(event.get(name), kind) and not unknown:
             facts[name] = event[name][:32] if kind is str else event[name]
+    return facts
+
+
+def _trainer_speaks(run: Run, event: dict[str, Any]) -> None:
+    facts = _figures(event)
     promise = event.get("expect_next_in")
     if isinstance(promise, (int, float)) and promise > 0:
         facts["expect_next_in"] = float(promise)

@@ -54,6 +54,12 @@ def test_a_trainer_that_loads_does_not_set_the_figures_back(working):
     assert run.step == 5
 
 
+def test_the_last_word_says_how_far_the_run_came(working):
+    run = say(working(), status("running", step=3, total_steps=10))
+    run = say(run, status("finished", "finished", step=10, total_steps=10, phase="done"))
+    assert (run.state, run.step, run.phase) == ("finished", 10, "done")
+
+
 def test_contact_counts_by_the_servers_clock(working):
     run = working()
     Run.objects.update(last_contact=timezone.now() - timedelta(hours=1))
