@@ -273,7 +273,8 @@ def test_a_live_host_is_found_by_pid_and_start_time(attempt, tmp_path):
     attempt.processes.write_text(json.dumps(noted))
     assert found.live() == []
     attempt.processes.write_text(saved)
-    host.terminate()
+    # Gently, it would wait for ship, whose server is away.
+    host.kill()
     host.wait(30)
 
 
@@ -333,7 +334,8 @@ def test_gpus_of_live_attempts_are_taken(attempt, tmp_path):
     assert found.gpus_taken() == set()
     host = begin(attempt, "/bin/sleep", "60")
     assert found.gpus_taken() == {0, 2}
-    host.terminate()
+    # Gently, it would wait for ship, whose server is away.
+    host.kill()
     host.wait(30)
 
 

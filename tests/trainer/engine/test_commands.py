@@ -110,8 +110,8 @@ FAULTS = {
         ["data.train.0.options={}", "data.train.0.source=WRONG"],
         "no column 'prompt'",
     ),
-    "a missing model": (["model.name=/nope"], "no folder /nope"),
-    "an unresolved model": (["model.name=run:abc"], "--model-path"),
+    "a missing model": (["model.options={}", "model.name=/nope"], "no folder /nope"),
+    "an unresolved model": (["model.options={}", "model.name=run:abc"], "--model-path"),
     "a bad shape": (["model.options.heads=3"], "hidden_size"),
     "too long prompts": (["data.max_prompt_tokens=2"], "no row is left"),
 }
