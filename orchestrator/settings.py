@@ -145,6 +145,14 @@ USE_TZ = True
 USE_I18N = False
 # Larger bodies are streamed to disk or refused by the route that takes them.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 2**20
+ANNEAL_MAX_UPLOAD_MB = env.int("ANNEAL_MAX_UPLOAD_MB", 512)
+"""Largest file that may be uploaded, in MiB."""
+
+FILE_UPLOAD_HANDLERS = [
+    "orchestrator.uploads.SizeLimit",
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "django.core.files.uploadhandler.TemporaryFileUploadHandler",
+]
 
 LOGGING = {
     "version": 1,

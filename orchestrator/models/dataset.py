@@ -25,7 +25,10 @@ class Dataset(models.Model):
     columns = ArrayField(models.CharField(max_length=200))
     mapping = models.JSONField(default=dict)
     """File's column name -> ours."""
+    facts = models.JSONField(default=dict)
+    """File's column -> how many rows have it, how many are empty, what they hold, how long they are."""
     preview = models.JSONField(default=list)
+    """The first rows, long texts cut."""
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:

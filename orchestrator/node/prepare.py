@@ -10,6 +10,7 @@ from orchestrator.node.server import sha256_of
 from trainer.control import Control
 from trainer.rundir import RunDir, write_atomic
 from trainer.spec import SpecError, spec_parse
+from trainer.tables import ending_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,12 +111,10 @@ def _checkpoint_fetch(place: dict[str, Any], folder: Path, server: Server) -> No
 def _dataset(pk: str, dataset: dict[str, Any], data_dir: Path, server: Server) -> Path:
     """The file of a dataset, stored by its content."""
     sha256 = dataset["sha256"]
-    folder = data_dir / "datasets"
-    for path in sorted(folder.glob(f"{sha256}*")) if folder.is_dir() else ():
-        if path.is_file():
-            return path
-    _, dot, ending = dataset["filename"].partition(".")
-    target = folder / f"{sha256}{dot}{ending}"
+    # The ending belongs to the name: the same bytes may be read as two formats.
+    target = data_dir / "datasets" / f"{sha256}{ending_of(dataset['filename'])}"
+    if target.is_file():
+        return target
     try:
         server.download(f"/datasets/{pk}/file", target, sha256)
     except ValueError as error:
