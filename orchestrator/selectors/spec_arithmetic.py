@@ -176,4 +176,4 @@ def _checkpoints(spec: RunSpec) -> str:
 
 
 def _number(value: int) -> str:
-    return f"{value:,}".replace(",", "\u2009")
+    return f"{value:,}".replace(",", "\u202f")

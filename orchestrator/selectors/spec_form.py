@@ -275,7 +275,7 @@ class _Builder:
             self.fill(options, entry.knobs, given if isinstance(given, dict) else {})
             options.shown, options.folded = [*options.shown, *options.folded], []
             options.help = entry.summary
-            options.title = f"options of {entry.type}"
+            options.title = "options"
         group.groups.insert(0, options)
         return group
 

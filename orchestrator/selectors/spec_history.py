@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.models import Run, State
+from orchestrator.models import Checkpoint, Run, State
 from orchestrator.selectors.spec_arithmetic import tokens_per_step
 from trainer.spec import SpecError, spec_parse
 
@@ -17,7 +18,7 @@ _ALIKE = 4.0
 
 
 def similar_run(spec: RunSpec) -> dict[str, Any]:
-    """`{run, minutes, memory_mb, basis}` from the newest finished run of this model and objective; {} for none."""
+    """What the newest finished run of this model and objective took, scaled; {} for none."""
     finished = Run.objects.filter(
         state=State.FINISHED, started__isnull=False, ended__isnull=False, step__gt=0
     )
@@ -48,5 +49,18 @@ def _scaled(run: Run, other: RunSpec, spec: RunSpec) -> dict[str, Any]:
         "seconds": seconds / run.step * ratio * spec.budget.max_steps,
         "memory_mb": float(memory) if isinstance(memory, (int, float)) else None,
         "took": seconds,
+        "disk": _disk(run, spec),
         "scaled": abs(ratio - 1) > 0.05 or run.step != spec.budget.max_steps,
     }
+
+
+def _disk(run: Run, spec: RunSpec) -> int | None:
+    """Bytes of the checkpoints that are kept at the end, each as large as the newest of `run`."""
+    newest = Checkpoint.objects.filter(run=run).order_by("-created").first()
+    if newest is None:
+        return None
+    policy, kept = spec.checkpoint, 1
+    if policy.every_steps:
+        made = math.ceil(spec.budget.max_steps / policy.every_steps)
+        kept = min(made, policy.keep_last + (policy.keep_best if spec.data.eval else 0))
+    return int(newest.bytes * max(1, kept))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from orchestrator.models import Run
     from orchestrator.selectors.spec_desk import Desk
 
+FIRST_RECIPES = 5
+"""One row of cards, so that the form begins above the fold."""
+
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def page(request: HttpRequest) -> HttpResponse:
@@ -77,7 +80,12 @@ def _run_of(request: HttpRequest, desk: Desk) -> Run:
 
 
 def _page(request: HttpRequest, desk: Desk, status: int = 200) -> HttpResponse:
-    context = _context(request, desk) | {"recipes": spec_start.recipe_cards()}
+    recipes = spec_start.recipe_cards()
+    context = _context(request, desk) | {
+        "recipes": recipes,
+        "first_recipes": recipes[:FIRST_RECIPES],
+        "more_recipes": recipes[FIRST_RECIPES:],
+    }
     return render(request, "new_run/page.html", context, status=status)
 
 

@@ -1,6 +1,7 @@
 /** The new-run page: picks, folds, problems at their fields, the text tab. The server draws the form. */
 
 import { keepTyped, typedSince } from "./form_typed.js";
+import { textTab } from "./form_text.js";
 import { placeProblems, goTo } from "./form_problems.js";
 
 const form = document.getElementById("new-run");
@@ -13,7 +14,7 @@ function recount() {
     const control = row.querySelector(".nr-control [data-default]");
     if (!control) continue;
     const value = control.type === "checkbox" ? String(control.checked) : control.value.trim();
-    row.classList.toggle("changed", value !== "" && value !== control.dataset.default);
+    row.classList.toggle("changed", value !== "" && !same(value, control.dataset.default));
   }
   for (const fold of form.querySelectorAll(".nr-more")) {
     show(fold.querySelector("[data-fold-count]"), fold.querySelectorAll(".nr-field.changed").length, "b");
@@ -24,6 +25,11 @@ function recount() {
     show(link.querySelector("[data-changed-count]"), section.querySelectorAll(".nr-field.changed").length);
     link.querySelector("[data-wrong-dot]").hidden = !section.querySelector(".nr-errors li:not(.doubt)");
   }
+}
+
+/** "0.0" is the default "0", as for the server. */
+function same(value, standard) {
+  return value === standard || (standard !== "" && Number(value) === Number(standard));
 }
 
 function show(badge, count, inner) {
@@ -75,13 +81,7 @@ form.addEventListener("change", (event) => {
     input.value = target.value;
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
-  if (target.matches("[data-open-file]") && target.files[0]) {
-    target.files[0].text().then((text) => {
-      byId("nr-text").value = text;
-      byId("nr-text").dispatchEvent(new Event("input", { bubbles: true }));
-      target.value = "";
-    });
-  }
+  if (target.dataset.pick) target.value = "";
 });
 
 // Enter in a field means "done with this field", never "launch".
@@ -92,6 +92,13 @@ form.addEventListener("keydown", (event) => {
 form.addEventListener("submit", () => {
   const button = form.querySelector("[data-launch]");
   if (button) button.disabled = true;
+});
+
+// A page that comes back from the browser's memory may launch again, and that is another launch.
+window.addEventListener("pageshow", (event) => {
+  if (!event.persisted) return;
+  form.elements.namedItem("_key").value = `${Date.now().toString(36)}${Math.random().toString(36).slice(2)}`;
+  form.dispatchEvent(new Event("review"));
 });
 
 document.addEventListener("click", (event) => {
@@ -124,4 +131,5 @@ document.body.addEventListener("htmx:afterSettle", (event) => {
   place();
 });
 
+textTab(form);
 place();

@@ -11,7 +11,7 @@ from orchestrator.selectors.spec_review import spec_review
 from trainer.recipebook import recipes
 from trainer.spec import spec_parse
 
-THIN = "\u2009"
+THIN = "\u202f"
 GRPO: dict[str, Any] = {
     "objective": {"type": "grpo"},
     "rewards": [{"type": "exact-match"}],
