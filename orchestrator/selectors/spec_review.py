@@ -148,6 +148,7 @@ def _placed(problem: Problem, raw: Any) -> Problem | None:
             path = f"{match[1]}.options.{match[2]}"
     if message == "Extra inputs are not permitted":
         message = "there is no such knob; remove it"
+    message = re.sub(r", unable to (parse|interpret) .*$", "", message)
     return Problem(path=path, message=re.sub(r"^Input should be ", "must be ", message))
 
 
