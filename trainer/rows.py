@@ -92,10 +92,16 @@ def is_test(value: Any, *, holdout: float, seed: int = 0) -> bool:
 
 
 def expand(path: str) -> str:
-    """The path with `~` and environment variables filled in. Raises ValueError for an unset variable."""
+    """The path with `~` and variables such as `${ANNEAL_GSM8K_DIR}` filled in.
+
+    Raises ValueError for an unset variable, and for any other than `ANNEAL_…_DIR`: a path shows up in logs and
+    errors, where a node's secrets must not.
+    """
 
     def value_of(match: re.Match[str]) -> str:
         name = match[1] or match[2]
+        if not re.fullmatch(r"ANNEAL_\w+_DIR", name):
+            raise ValueError(f"{path}: only variables named ANNEAL_…_DIR are filled in, not {name}")
         value = os.environ.get(name, "")
         if not value:
             advice = DOWNLOADS.get(name, f"set {name} to the folder that holds the file")

@@ -171,8 +171,8 @@ def test_a_prompt_may_be_chat_messages(tmp_path: Path) -> None:
 
 def test_a_variable_in_a_path_is_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "a.jsonl", [{"prompt": "x"}])
-    monkeypatch.setenv("ROWS_HERE", str(tmp_path))
-    assert load(source="${ROWS_HERE}/a.jsonl") == [{"prompt": "x"}]
+    monkeypatch.setenv("ANNEAL_ROWS_DIR", str(tmp_path))
+    assert load(source="${ANNEAL_ROWS_DIR}/a.jsonl") == [{"prompt": "x"}]
 
 
 def test_an_unset_variable_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,15 @@ def test_an_unset_variable_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
     message = fault(source="${ANNEAL_GSM8K_DIR}/gsm8k_train.jsonl")
     assert "ANNEAL_GSM8K_DIR is not set; download" in message
     assert "github.com/openai/grade-school-math" in message
-    assert "set SOME_VARIABLE to the folder" in fault(source="${SOME_VARIABLE}/a.jsonl")
+    assert "set ANNEAL_SOME_DIR to the folder" in fault(source="${ANNEAL_SOME_DIR}/a.jsonl")
+
+
+def test_a_secret_of_the_node_is_never_filled_in(monkeypatch):
+    monkeypatch.setenv("ANNEAL_SECRET_KEY", "hush")
+    for name in ("ANNEAL_SECRET_KEY", "HOME"):
+        message = fault(source=f"${{{name}}}/a.jsonl")
+        assert "only variables named" in message
+        assert "hush" not in message
 
 
 def test_a_pattern_reads_all_its_files_in_order(tmp_path: Path) -> None:
