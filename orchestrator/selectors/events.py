@@ -18,7 +18,7 @@ def events_list(
     if type:
         found = found.filter(type=type)
     begin = (max(page, 1) - 1) * per_page
-    return list(found.order_by("-id")[begin : begin + per_page]), found.count()
+    return list(found.order_by("-time", "-id")[begin : begin + per_page]), found.count()
 
 
 def log_tail(*, run: Run, lines: int = 200, before: int | None = None) -> list[LogLine]:
