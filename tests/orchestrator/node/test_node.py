@@ -299,6 +299,8 @@ def test_an_attempt_that_a_reboot_ended_gets_its_last_word(attempt, tmp_path):
     attempt.processes.write_text(json.dumps({"host": {"pid": 1, "created": 5.0}}))
     Hosts(tmp_path).tend("ws://127.0.0.1:9")
     wait_for(lambda: (last_event(attempt.journal("trainer")) or {}).get("cause") == "killed")
+    # So that the fixture can end it: it would outlive the test.
+    wait_for(lambda: processes_read(attempt.processes).get("ship"))
 
 
 def test_journals_that_nobody_delivers_get_a_ship_and_delivered_ones_none(
