@@ -14,6 +14,7 @@ import threading
 import time
 from typing import ClassVar
 
+import psutil
 import pytest
 
 from orchestrator.node import hosts, launch
@@ -253,6 +254,16 @@ def attempt(tmp_path, monkeypatch):
     yield found
     for process in processes_read(found.processes).values():
         process.signal(signal.SIGKILL, group=True)
+    for ship in ships_of(found):
+        ship.kill()
+
+
+def ships_of(attempt) -> list[psutil.Process]:
+    """The ships of an attempt, noted or not."""
+    words = {"trainer.ship", str(attempt.path.parent)}
+    return [
+        one for one in psutil.process_iter(["cmdline"]) if words <= set(one.info["cmdline"] or [])
+    ]
 
 
 def begin(attempt, *command: str):
@@ -299,8 +310,8 @@ def test_an_attempt_that_a_reboot_ended_gets_its_last_word(attempt, tmp_path):
     attempt.processes.write_text(json.dumps({"host": {"pid": 1, "created": 5.0}}))
     Hosts(tmp_path).tend("ws://127.0.0.1:9")
     wait_for(lambda: (last_event(attempt.journal("trainer")) or {}).get("cause") == "killed")
-    # So that the fixture can end it: it would outlive the test.
-    wait_for(lambda: processes_read(attempt.processes).get("ship"))
+    # Ship follows, and would outlive the test: the fixture ends what it finds.
+    wait_for(lambda: ships_of(attempt))
 
 
 def test_journals_that_nobody_delivers_get_a_ship_and_delivered_ones_none(
