@@ -23,11 +23,14 @@ def package_dir() -> Path:
 
 def programs(home: Path, account: str) -> Path:
     """Return the directory of `initdb` and `postgres`, somewhere that `account` can run them."""
-    package = package_dir()
-    installed = package / INSTALL / "bin"
-    if reaches(account, installed / "postgres"):
-        return installed
-    return _copied(package, home, account) / INSTALL / "bin"
+    if runs_in_place(account):
+        return package_dir() / INSTALL / "bin"
+    return _copied(package_dir(), home, account) / INSTALL / "bin"
+
+
+def runs_in_place(account: str) -> bool:
+    """Say whether `account` can run the programs where the wheel lies; if not, they are copied."""
+    return reaches(account, package_dir() / INSTALL / "bin" / "postgres")
 
 
 def _copied(package: Path, home: Path, account: str) -> Path:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from orchestrator.postgres.account import account_choose, give, reaches
+from orchestrator.postgres.binaries import runs_in_place
 from orchestrator.postgres.record import PORT, Record
 
 SOCKET_ADDRESS_LIMIT = 107  # bytes, for the directory and the socket's own name
@@ -23,7 +24,9 @@ def record_make(data_dir: Path) -> Record:
 def _home_make(data_dir: Path, account: str) -> Path:
     """Make the cluster's own directory: under DATA, or where the server's account can reach."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    if reaches(account, data_dir):
+    # initdb names its programs to a shell, between double quotes: a copy needs a plain path.
+    plain = not set('"$`\\') & set(str(data_dir)) or runs_in_place(account)
+    if plain and reaches(account, data_dir):
         home = data_dir / "postgres"
         home.mkdir(exist_ok=True)
     else:
