@@ -74,12 +74,14 @@ def login_link_create(*, user: User) -> str:
 
 def login_link_redeem(token: str) -> User | None:
     """The user whom the link lets in; None when it is unknown, used or too old."""
-    now = timezone.now()
-    links = LoginLink.objects.filter(digest=digest_of(token))
-    # Of two clicks at the same moment, one changes the row.
-    if links.filter(used=None, expires__gt=now, user__is_active=True).update(used=now) != 1:
+    link = LoginLink.objects.select_related("user").filter(digest=digest_of(token)).first()
+    if link is None or not link.user.is_active:
         return None
-    return links.select_related("user").get().user
+    # Of two clicks at the same moment, one changes the row. No join in this condition: Django would ask it in
+    # a subquery, which PostgreSQL does not ask again after waiting for the first click's lock.
+    now = timezone.now()
+    won = LoginLink.objects.filter(pk=link.pk, used=None, expires__gt=now).update(used=now) == 1
+    return link.user if won else None
 
 
 def lease_check(token: str) -> Attempt | None:
