@@ -25,7 +25,16 @@ BASIC: dict[str, Any] = {"basic": True}
 Row = dict[str, Any]
 """One row of data: `prompt` (text or chat messages) and `answer`, `completion`, or `chosen` and `rejected`."""
 
-LearnsFrom = Literal["rollouts", "pairs", "demonstrations"]
+LearnsFrom = Literal["rollouts", "pairs", "demonstrations", "labels", "ratings"]
+"""Rows that an objective learns from: prompts alone; chosen and rejected answers; answers to imitate;
+answers with a good-or-bad `label`; answers with a numeric `rating`."""
+
+Need = Literal[
+    "reference", "reward", "entropy", "collision", "critic", "score-head", "group", "greedy"
+]
+"""What the engine supplies besides: log-probabilities of the reference model; rewards; the policy's
+entropy with gradient; log sum of squared probabilities; a critic's values; a model that ends in a score
+instead of a vocabulary; several answers of one prompt; the reward of the greedy answer."""
 
 
 @dataclass
@@ -50,8 +59,11 @@ class Objective(Method):
     """A loss. `learns_from` says which rows it needs; the engine supplies them and asks nothing by name."""
 
     learns_from: ClassVar[LearnsFrom]
-    needs: ClassVar[frozenset[str]] = frozenset()
-    """What the engine must supply besides: "reference" (log-probs of the reference model), "reward"."""
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What the engine must be able to supply; `uses` says what these knobs really ask for."""
+    couples: ClassVar[bool] = False
+    """Whether one sequence's loss depends on other sequences of the optimizer batch (sorting, a batch
+    mean). The engine then differentiates the loss of the whole batch, whatever the micro-batches."""
     primary: ClassVar[str] = "loss"
     """The metric that the run list and the run page show first."""
     charts: ClassVar[tuple[str, ...]] = ()
@@ -60,40 +72,95 @@ class Objective(Method):
     """The loss in plain text, for the catalogue."""
 
     @property
-    def uses_reference(self) -> bool:
-        """Whether this setting of the knobs needs the reference model (a zero weight may not)."""
-        return "reference" in self.needs
+    def uses(self) -> frozenset[Need]:
+        """What this setting of the knobs asks the engine for (a zero weight asks for nothing)."""
+        return self.needs
 
     @property
     def silent_without_advantage(self) -> bool:
         """Whether an answer with advantage 0 has exactly no gradient, so that its forward pass may be skipped."""
         return False
 
-    @abstractmethod
-    def token_weights(self, batch: Any) -> torch.Tensor:
+    def dials(
+        self, before: Mapping[str, float], seen: Mapping[str, float], progress: float
+    ) -> dict[str, float]:
+        """Coefficients of the next optimizer step that move while the run goes on (beta, entropy_coef).
+
+        A pure function of the last step's dials, what that step measured (metrics by name) and the
+        share of the run that is done, in [0, 1]; both mappings are empty before the first step. The
+        batch carries them to the loss, the checkpoint keeps them, each is a metric of its name.
+        """
+        return {}
+
+    def reward_kl(self, dials: Mapping[str, float]) -> float:
+        """Weight of the KL penalty that is subtracted from the reward; 0 where KL is in the loss."""
+        return 0.0
+
+    def score_weights(self, mask_BT: torch.Tensor, other_mask_BT: torch.Tensor) -> torch.Tensor:
+        """Pairs and labels: weights (B, T) that make a sequence's score of its token log-probabilities.
+
+        1 for the plain sum. They may look at the pair's other side, at nothing else: reference scores
+        are computed once per pair and kept.
+        """
+        return mask_BT.float()
+
+    def token_weights(self, batch: Any) -> torch.Tensor | None:
         """Per-token weights (N, T) of the whole optimizer batch: mask and normaliser folded into one.
 
         Computed once per optimizer step; micro-batches then only sum, so that the gradient does not
-        depend on how the batch was split.
+        depend on how the batch was split. For pairs they belong to the chosen answers' NLL term;
+        None where no token is weighed.
         """
+        return None
 
     @abstractmethod
     def loss(self, batch: Any) -> Loss:
         """The summed, weighted loss of a micro-batch (`batch.weight_BT` carries the normaliser)."""
 
 
-class Advantage(Method):
-    """From the rewards of a rollout batch to one advantage per answer."""
+@dataclass(frozen=True)
+class Outcomes:
+    """What the answers of a rollout batch earned: all that an advantage may look at. N answers, T tokens."""
 
-    needs_group: ClassVar[bool] = True
+    reward_N: torch.Tensor
+    """Weighted sum of the rewards, float32; NaN = not scorable."""
+    group_N: torch.Tensor
+    """Integer id of the prompt's group; rows may come in any order."""
+    mask_NT: torch.Tensor
+    """bool: answer tokens, the end token included."""
+    parts_NK: torch.Tensor | None = None
+    """The scores of each reward, unweighted; NaN = not scorable."""
+    part_weight_K: torch.Tensor | None = None
+    penalty_NT: torch.Tensor | None = None
+    """KL penalty of each token where KL is in the reward, its coefficient included."""
+    greedy_N: torch.Tensor | None = None
+    """Reward of the greedy answer to the same prompt (`needs` "greedy")."""
+    value_NT: torch.Tensor | None = None
+    """The critic's value before each token (`needs` "critic")."""
+
+    @property
+    def total_N(self) -> torch.Tensor:
+        """Reward less the KL penalty summed over the answer (N,)."""
+        return self.reward_N if self.penalty_NT is None else self.reward_N - self.penalty_NT.sum(-1)
+
+
+class Advantage(Method):
+    """From the rewards of a rollout batch to one advantage per answer, or per token."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"group"})
+    """"group": several answers of one prompt; "greedy"; "critic"."""
     formula: ClassVar[str] = ""
 
     @abstractmethod
-    def advantages(self, rewards_N: torch.Tensor, groups_N: torch.Tensor) -> torch.Tensor:
-        """Advantages (N,) of answers with rewards (N,) (NaN = not scorable) in groups (N,) of ids.
+    def advantages(self, outcomes: Outcomes) -> torch.Tensor:
+        """Advantages (N,), or (N, T) where tokens differ; 0 where masked out.
 
-        A group of one, an all-equal group and an unscorable answer get 0.
+        A group of one, an all-equal group and an unscorable answer get 0, where groups are compared.
         """
+
+    def returns(self, outcomes: Outcomes) -> torch.Tensor | None:
+        """What the critic should have predicted (N, T); None without a critic."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,11 @@ class CheckpointPolicy(Section):
     """The newest ones that are kept."""
     keep_best: int = Field(1, ge=0)
     """The best ones that are kept besides, by `best_metric`."""
+    keep_every: int = Field(0, ge=0)
+    """Checkpoints whose step is a multiple of this stay for good; 0 turns that off. Unit: steps."""
+    background: bool = True
+    """Write in a thread while training goes on; else training waits for the disk. Either way the same
+    bytes are written. Healthy: on, unless memory for a second copy of weights and optimizer is short."""
     best_metric: str = ""
     """Which metric decides; empty: `eval/reward` online, `eval/loss` for demonstrations,
     `eval/pair_accuracy` for pairs. A name that ends in "loss" is better when lower."""
@@ -328,13 +333,12 @@ class RunSpec(Section):
             found.append(f"rewards: {tag} learns from rewards; add at least one")
         if not self.online and self.advantage is not None:
             found.append(f"advantage: {tag} learns from {learns_from}; remove the advantage")
-        if self.online and self.advantage is not None:
-            needs_group = self.advantage.needs_group
-            if needs_group and self.rollout.group_size < 2:
-                name = getattr(self.advantage, "type", "")
-                found.append(
-                    f"rollout.group_size: {name} compares answers of one prompt; use 2 or more"
-                )
+        compares = self.advantage is not None and "group" in self.advantage.needs
+        if self.online and compares and self.rollout.group_size < 2:
+            name = getattr(self.advantage, "type", "")
+            found.append(
+                f"rollout.group_size: {name} compares answers of one prompt; use 2 or more"
+            )
         if not self.online and self.batch.updates_per_rollout > 1:
             found.append(f"batch.updates_per_rollout: {tag} has no rollouts; set it to 1")
         labels = [reward.label for reward in self.rewards]

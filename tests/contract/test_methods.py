@@ -28,7 +28,7 @@ HEAVY = {
 }
 ACROSS_MODULES = {
     "engine/test_commands.py": ("__main__.py",),
-    "engine/test_learners.py": ("engine/online.py", "engine/offline.py"),
+    "engine/test_learners.py": ("engine/online.py", "engine/pairs.py", "engine/demonstrations.py"),
     "engine/test_resume.py": ("engine/checkpoint.py", "engine/loop.py"),
 }
 """Tests of what several modules promise together."""

@@ -9,6 +9,8 @@ from trainer.registry import Advantage
 if TYPE_CHECKING:
     import torch
 
+    from trainer.registry import Outcomes
+
 
 class GroupMeanStd(Advantage):
     """Reward minus the group's mean, over the standard deviation of the group, of the batch, or over 1."""
@@ -23,13 +25,14 @@ class GroupMeanStd(Advantage):
     eps: float = Field(1e-4, gt=0)
     """Added to the deviation. Healthy: 1e-4; much smaller turns a reward's jitter into an advantage of 1."""
 
-    def advantages(self, rewards_N: "torch.Tensor", groups_N: "torch.Tensor") -> "torch.Tensor":
+    def advantages(self, outcomes: "Outcomes") -> "torch.Tensor":
         """Advantages (N,); unscorable (NaN) answers, lone answers and all-equal groups get 0.
 
         Deviations divide by n - 1, as the published code does.
         """
         import torch
 
+        rewards_N, groups_N = outcomes.total_N, outcomes.group_N
         scorable_N = ~rewards_N.isnan()
         value_N = torch.where(scorable_N, rewards_N, 0.0).double()
         _, group_N = torch.unique(groups_N, return_inverse=True)

@@ -11,31 +11,39 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors.torch import load_file, save_file
 
-from trainer.metrics import lower_is_better
+from trainer.engine.adapted import BASE, adapter_write, is_adapted
+from trainer.engine.snapshot import unflatten
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    import torch
+
     from trainer.engine.policy import Policy
+    from trainer.engine.snapshot import Snapshot
     from trainer.rundir import RunDir
 
 MANIFEST = "manifest.json"
+STATE_TENSORS, STATE = "trainer/state.safetensors", "trainer/state.json"
 
 
-@dataclass
-class Snapshot:
-    """What is saved beside the weights."""
+@dataclass(frozen=True)
+class Label:
+    """What a checkpoint says of itself, in its manifest."""
 
-    state: dict[str, Any]
-    optimizer: torch.optim.Optimizer
-    tensors: dict[str, torch.Tensor]
-    """Buffers of the learner: rollouts in hand, cached reference values."""
+    attempt: int
+    step: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The evaluation of this step, where there was one."""
+    final: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
+    """Precision of the weights here and where they came from, versions, hash of the spec."""
 
 
 @dataclass(frozen=True)
@@ -53,30 +61,35 @@ def publish(
     *,
     policy: Policy,
     snapshot: Snapshot,
-    attempt: int,
-    step: int,
-    metrics: dict[str, float],
+    label: Label,
+    may_publish: Callable[[], None] = lambda: None,
 ) -> Published:
-    """Write a checkpoint beside `folder` and rename it into place."""
+    """Write a checkpoint beside `folder` and rename it into place.
+
+    `may_publish` is called right before that and raises where another attempt has taken over.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f"{folder.name}.tmp-{attempt}-{os.getpid()}")
+    temporary = folder.with_name(f"{folder.name}.tmp-{label.attempt}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
-        policy.model.save_pretrained(temporary)
-        policy.tokenizer.save_pretrained(temporary)
-        _write_trainer(temporary / "trainer", snapshot)
+        _write_model(temporary, policy, snapshot)
+        _write_state(temporary, snapshot)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         manifest = {
-            "attempt": attempt,
-            "step": step,
-            "metrics": metrics,
+            "attempt": label.attempt,
+            "step": label.step,
+            "metrics": label.metrics,
+            "final": label.final,
+            **label.about,
             "files": {path.relative_to(temporary).as_posix(): sha256_of(path) for path in files},
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
-        for path in [*files, temporary / MANIFEST, temporary / "trainer", temporary]:
+        folders = [path for path in temporary.rglob("*") if path.is_dir()]
+        for path in [*files, temporary / MANIFEST, *folders, temporary]:
             _fsync(path)
         size = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
+        may_publish()
         _rename_into_place(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -84,50 +97,36 @@ def publish(
     return Published(folder, size, sha256_of(folder / MANIFEST))
 
 
-def _write_trainer(folder: Path, snapshot: Snapshot) -> None:
-    folder.mkdir()
-    tensors: dict[str, torch.Tensor] = {}
-    optimizer = _flatten(snapshot.optimizer.state_dict(), "optimizer", tensors)
-    tensors |= {f"learner/{name}": value for name, value in snapshot.tensors.items()}
-    tensors["rng/cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["rng/cuda"] = torch.cuda.get_rng_state()
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    save_file(tensors, folder / "state.safetensors")
-    text = json.dumps({"state": snapshot.state, "optimizer": optimizer}, indent=1)
-    (folder / "state.json").write_text(text)
+def _write_model(folder: Path, policy: Policy, snapshot: Snapshot) -> None:
+    policy.tokenizer.save_pretrained(folder)
+    if not is_adapted(policy.model):
+        # The live model gives its config alone: its weights go on changing meanwhile.
+        policy.model.save_pretrained(folder, state_dict=dict(snapshot.weights))
+        return
+    base = policy.base_folder
+    adapter_write(folder, policy.model, snapshot.weights, BASE if base else policy.base_name)
+    if base:
+        # One copy on the disk, however many checkpoints: each folder can be moved and loaded alone.
+        shutil.copytree(base, folder / BASE, copy_function=_link)
 
 
-def _flatten(value: Any, name: str, tensors: dict[str, torch.Tensor]) -> Any:
-    """Plain data with every tensor replaced by its name in `tensors`."""
-    if isinstance(value, torch.Tensor):
-        tensors[name] = value
-        return {"tensor": name}
-    if isinstance(value, dict):
-        return {
-            "items": [
-                [key, _flatten(item, f"{name}/{key}", tensors)] for key, item in value.items()
-            ]
-        }
-    if isinstance(value, (list, tuple)):
-        return {
-            type(value).__name__: [
-                _flatten(item, f"{name}/{i}", tensors) for i, item in enumerate(value)
-            ]
-        }
-    return {"value": value}
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another file system, or one without links.
+        shutil.copyfile(source, target)
 
 
-def _restore(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    if "tensor" in value:
-        return tensors[value["tensor"]]
-    if "items" in value:
-        return {key: _restore(item, tensors) for key, item in value["items"]}
-    if "list" in value:
-        return [_restore(item, tensors) for item in value["list"]]
-    if "tuple" in value:
-        return tuple(_restore(item, tensors) for item in value["tuple"])
-    return value["value"]
+def _write_state(folder: Path, snapshot: Snapshot) -> None:
+    (folder / STATE).parent.mkdir()
+    save_file(dict(snapshot.tensors), folder / STATE_TENSORS)
+    data = {
+        "state": snapshot.state,
+        "optimizer": snapshot.optimizer,
+        "fingerprint": snapshot.fingerprint,
+    }
+    (folder / STATE).write_text(json.dumps(data, indent=1))
 
 
 @dataclass
@@ -136,55 +135,90 @@ class Saved:
 
     state: dict[str, Any]
     optimizer: dict[str, Any]
-    tensors: dict[str, torch.Tensor]
+    buffers: dict[str, torch.Tensor]
+    """Of the learner."""
+    random: dict[str, torch.Tensor]
+    fingerprint: dict[str, Any]
 
 
 def read(folder: Path) -> Saved:
-    """Read what `publish` wrote beside the weights, and set the random states."""
-    tensors = load_file(folder / "trainer" / "state.safetensors")
-    raw = json.loads((folder / "trainer" / "state.json").read_text())
-    torch.set_rng_state(tensors["rng/cpu"])
-    if "rng/cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng/cuda"])
-    learner = {
-        name.removeprefix("learner/"): value
-        for name, value in tensors.items()
-        if name.startswith("learner/")
-    }
-    return Saved(raw["state"], _restore(raw["optimizer"], tensors), learner)
+    """What `publish` wrote beside the weights."""
+    tensors = load_file(folder / STATE_TENSORS)
+    raw = json.loads((folder / STATE).read_text())
+
+    def of(part: str) -> dict[str, torch.Tensor]:
+        return {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+
+    optimizer = unflatten(raw["optimizer"], tensors)
+    found = raw.get("fingerprint", {})
+    return Saved(raw["state"], optimizer, of("learner/"), of("rng/"), found)
 
 
-def newest(run: RunDir) -> Path | None:
-    """The newest checkpoint whose files are all as its manifest says, or None."""
+def newest(run: RunDir, warn: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files are all as its manifest says, or None.
+
+    A damaged one is named to `warn` and left where it is; the one before it is taken.
+    """
     tidy(run)
-    for step in reversed(run.checkpoint_steps()):
-        folder = run.checkpoint(step)
-        if not damage(folder):
+    for folder in _folders(run):
+        problem = damage(folder)
+        if not problem:
             return folder
+        warn(f"{folder.name} is damaged and was passed over: {problem}")
     return None
+
+
+def _folders(run: RunDir) -> list[Path]:
+    """Every folder that has a checkpoint's name, the newest first."""
+    if not run.checkpoints.is_dir():
+        return []
+    matches = (re.fullmatch(r"step-(\d+)", path.name) for path in run.checkpoints.iterdir())
+    steps = sorted((int(match[1]) for match in matches if match), reverse=True)
+    return [run.checkpoint(step) for step in steps]
 
 
 def damage(folder: Path) -> str:
     """What is wrong with a checkpoint, or ""."""
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
-        return f"{folder / MANIFEST}: {error}"
-    for name, expected in files.items():
+        names = {str(name): str(expected) for name, expected in files.items()}
+    except FileNotFoundError:
+        return f"it has no {MANIFEST}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read ({error})"
+    for name in (STATE, STATE_TENSORS):
+        if name not in names:
+            return f"{MANIFEST} does not name {name}"
+    for name, expected in names.items():
         path = folder / name
         if not path.is_file():
-            return f"{path} is missing"
+            return f"{name} is missing"
         if sha256_of(path) != expected:
-            return f"{path} was changed"
+            return f"{name} was changed"
     return ""
 
 
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """A checkpoint's manifest; empty when it cannot be read."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def published(folder: Path) -> Published:
+    """A checkpoint that lies there already."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Published(folder, size, sha256_of(folder / MANIFEST))
+
+
 def tidy(run: RunDir) -> None:
-    """Remove what a killed attempt left half written, and finish a replacement that it had begun."""
+    """Remove what a killed attempt left half written or half removed; finish a replacement it had begun."""
     if not run.checkpoints.is_dir():
         return
     for path in run.checkpoints.iterdir():
-        match = re.fullmatch(r"(step-\d+)\.(tmp|old)-.*", path.name)
+        match = re.fullmatch(r"(step-\d+)\.(tmp|old|gone)-.*", path.name)
         if match is None:
             continue
         target = path.with_name(match[1])
@@ -194,30 +228,11 @@ def tidy(run: RunDir) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def prune(run: RunDir, *, keep_last: int, keep_best: int, metric: str) -> list[int]:
-    """Remove checkpoints that are neither among the newest nor among the best; return their steps."""
-    steps = run.checkpoint_steps()
-    kept = set(steps[-keep_last:])
-    values: list[tuple[float, int]] = []
-    for step in steps:
-        value = metrics_of(run.checkpoint(step)).get(metric)
-        if isinstance(value, (int, float)):
-            # Ties go to the newer one.
-            values.append((value if lower_is_better(metric) else -value, -step))
-    kept |= {-step for _, step in sorted(values)[:keep_best]}
-    removed = [step for step in steps if step not in kept]
-    for step in removed:
-        folder = run.checkpoint(step)
-        # Without its manifest it is no checkpoint any more, should the removal be cut short.
-        (folder / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-    return removed
-
-
-def metrics_of(folder: Path) -> dict[str, Any]:
-    """The evaluation that a checkpoint was saved with."""
-    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text()).get("metrics", {})
-    return found
+def remove(folder: Path) -> None:
+    """Remove a checkpoint; cut short, it leaves nothing that has a checkpoint's name."""
+    gone = folder.with_name(f"{folder.name}.gone-{os.getpid()}")
+    os.replace(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def sha256_of(path: Path) -> str:

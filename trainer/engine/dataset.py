@@ -162,6 +162,11 @@ class Cursor:
         """Rows visited over rows there are."""
         return sum(visited) / self.rows
 
+    def orders(self, visited: Sequence[int]) -> list[Sequence[int]]:
+        """The order of the rows of each part in the epoch that it is in."""
+        rows = [len(part.examples) for part in self._parts]
+        return [self._order(i, v // n) for i, (v, n) in enumerate(zip(visited, rows, strict=True))]
+
     @property
     def rows(self) -> int:
         """Rows of all parts."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainer.engine.demonstrations import demonstration_losses
 from trainer.engine.means import Means
-from trainer.engine.offline import PairLearner, demonstration_losses, pair_losses
 from trainer.engine.online import SAMPLING_FACTOR, samples_of
+from trainer.engine.pairs import PairLearner, pair_losses
 from trainer.engine.sampler import Sampling, sample
 from trainer.engine.scoring import score
 from trainer.engine.seeds import sample_keys

@@ -54,6 +54,8 @@ class Scores:
     entropy_M: torch.Tensor
     correct_M: torch.Tensor
     """bool: the likeliest token is the one given."""
+    collision_M: torch.Tensor
+    """log of the sum of squared probabilities, without gradient."""
     answer_M: torch.Tensor
     """Which of the B answers, in the order they were asked for."""
     token_M: torch.Tensor
@@ -61,12 +63,16 @@ class Scores:
 
     def padded(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Log-probabilities, entropies and hits as (B, A), 0 where there is no token."""
+        return (
+            self.scattered(self.logp_M),
+            self.scattered(self.entropy_M),
+            self.scattered(self.correct_M),
+        )
+
+    def scattered(self, flat_M: torch.Tensor) -> torch.Tensor:
+        """Flat values as (B, A), 0 where there is no token."""
         shape = (len(self.lengths), max(self.lengths, default=0))
-
-        def scatter(flat: torch.Tensor) -> torch.Tensor:
-            return flat.new_zeros(shape).index_put((self.answer_M, self.token_M), flat)
-
-        return scatter(self.logp_M), scatter(self.entropy_M), scatter(self.correct_M)
+        return flat_M.new_zeros(shape).index_put((self.answer_M, self.token_M), flat_M)
 
 
 def micro_batches(
@@ -125,8 +131,12 @@ def token_scores(
     *,
     rows: list[Row] | None = None,
     temperature: float = 1.0,
+    entropy_gradient: bool = False,
 ) -> Scores:
-    """Score the wanted answers in one forward pass, with gradient where gradients are on."""
+    """Score the wanted answers in one forward pass, with gradient where gradients are on.
+
+    Entropies carry a gradient on request only: it costs memory of the size of the logits.
+    """
     if rows is None:
         (rows,) = micro_batches(
             sequences, wanted, budget=1 << 62, shared=policy.shared_prefix, whole_groups=True
@@ -151,9 +161,9 @@ def token_scores(
     ) -> tuple[torch.Tensor, ...]:
         with policy.autocast():
             logits = policy.head(hidden) if policy.compact_head else hidden
-        return _score(logits.float() / temperature, target, kept)
+        return _score(logits.float() / temperature, target, kept, entropy_gradient)
 
-    logp_M, entropy_M, correct_M = _in_pieces(
+    logp_M, entropy_M, correct_M, collision_M = _in_pieces(
         score,
         hidden_MH,
         layout.target_M,
@@ -161,20 +171,28 @@ def token_scores(
         policy.vocabulary,
     )
     lengths = [len(sequences.answers[answer]) for answer in wanted]
-    return Scores(logp_M, entropy_M, correct_M, layout.answer_M, layout.token_M, lengths)
+    return Scores(
+        logp_M, entropy_M, correct_M, collision_M, layout.answer_M, layout.token_M, lengths
+    )
 
 
 def _score(
-    logits_MV: torch.Tensor, target_M: torch.Tensor, kept_MV: torch.Tensor | None
+    logits_MV: torch.Tensor,
+    target_M: torch.Tensor,
+    kept_MV: torch.Tensor | None,
+    entropy_gradient: bool,
 ) -> tuple[torch.Tensor, ...]:
     if kept_MV is not None:
         logits_MV = logits_MV.masked_fill(~kept_MV, -torch.inf)
     all_MV = logits_MV.log_softmax(-1)
     logp_M = all_MV.gather(1, target_M[:, None])[:, 0]
-    with torch.no_grad():
+    with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
+        # A token that was not kept has log-probability -inf, and 0 times -inf is NaN.
         entropy_M = -(all_MV.exp() * all_MV.clamp(min=-1e9)).sum(-1)
+    with torch.no_grad():
         correct_M = all_MV.argmax(-1) == target_M
-    return logp_M, entropy_M, correct_M
+        collision_M = (2 * all_MV).logsumexp(-1)
+    return logp_M, entropy_M, correct_M, collision_M
 
 
 def _in_pieces(

@@ -16,6 +16,7 @@ from trainer.engine.dataset import (
     parts_encode,
     parts_load,
 )
+from trainer.engine.demonstrations import DemonstrationLearner
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.failure import Failure, Verdict, bad_input
 from trainer.engine.knobs import with_knobs
@@ -27,8 +28,8 @@ from trainer.engine.load import (
     starter_build,
 )
 from trainer.engine.loop import Loop
-from trainer.engine.offline import DemonstrationLearner, PairLearner
 from trainer.engine.online import OnlineLearner
+from trainer.engine.pairs import PairLearner
 from trainer.engine.reference import Reference
 from trainer.engine.state import State
 from trainer.metrics import WARM_UP_PREFIX

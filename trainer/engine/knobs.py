@@ -19,13 +19,14 @@ def with_knobs(spec: RunSpec, knobs: Mapping[str, Any]) -> RunSpec:
     """The spec with live changes. Raises ValueError for a knob that cannot change while running."""
     data = spec.model_dump(mode="json")
     for path, value in knobs.items():
-        if not _is_live(spec, path):
+        if not is_live(spec, path):
             raise ValueError(f"{path} cannot change while the run is going")
         set_path(data, path, value)
     return spec_parse(data)
 
 
-def _is_live(spec: RunSpec, path: str) -> bool:
+def is_live(spec: RunSpec, path: str) -> bool:
+    """Whether a knob may change while the run is going."""
     *sections, name = path.split(".")
     place: BaseModel | None = spec
     for section in sections:

@@ -14,6 +14,7 @@ from trainer.engine.forward import Sequences, micro_batches, token_scores
 from trainer.engine.sampler import Sampling, sample
 from trainer.engine.scoring import score, spread
 from trainer.engine.seeds import sample_keys
+from trainer.methods import Outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +113,10 @@ class OnlineLearner:
             old_logp_NA[row, : len(item.logps)] = torch.tensor(item.logps)
         group_N = torch.tensor(groups)
         rewards_N = torch.tensor(scored.totals, dtype=torch.float32)
-        advantage_N = self.spec.advantage.advantages(rewards_N, group_N).float()
+        lengths = torch.tensor([len(answer) for answer in answers])
+        mask_NA = torch.arange(old_logp_NA.shape[1])[None, :] < lengths[:, None]
+        outcomes = Outcomes(rewards_N, group_N, mask_NA)
+        advantage_N = self.spec.advantage.advantages(outcomes).float()
         return Buffer(sequences, old_logp_NA, advantage_N, group_N, visited)
 
     def losses(self, state: State, means: Means) -> Iterator[Loss]:
@@ -149,7 +153,7 @@ class OnlineLearner:
             chosen = [answer for row in rows for answer in row.answers]
             batch = self._slice(buffer, torch.tensor(chosen), weight_NA)
             temperature = self.spec.rollout.temperature
-            if objective.uses_reference:
+            if "reference" in objective.uses:
                 with self.session.clock.part("logprob"):
                     batch.ref_logp_BT = self._fit(
                         self.reference.token_logps(buffer.sequences, chosen, rows, temperature),
@@ -167,13 +171,14 @@ class OnlineLearner:
     def _slice(
         self, buffer: Buffer, index: torch.Tensor, weight_NA: torch.Tensor | None = None
     ) -> Rollouts:
-        device = self.policy.device
+        device, width = self.policy.device, buffer.old_logp_NA.shape[1]
         return Rollouts(
             mask_BT=buffer.mask_NA[index].to(device),
             old_logp_BT=buffer.old_logp_NA[index].to(device),
-            advantage_B=buffer.advantage_N[index].to(device),
+            advantage_BT=buffer.advantage_N[index, None].expand(len(index), width).to(device),
             group_B=buffer.group_N[index].to(device),
             max_new_tokens=self.spec.rollout.max_new_tokens,
+            tokens=float(buffer.mask_NA.sum()),
             weight_BT=None if weight_NA is None else weight_NA[index.to(weight_NA.device)],
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path  # noqa: TC003
 from typing import Any
 
 import torch
@@ -19,6 +20,12 @@ class Policy:
     device: torch.device
     dtype: torch.dtype = torch.float32
     """Precision of the arithmetic; the weights are float32 always."""
+    stored_dtype: str = "float32"
+    """Precision in which the start model was stored: what an export may go back to."""
+    base_name: str = ""
+    """Hub id or folder of the base that an adapter is for."""
+    base_folder: Path | None = None
+    """A copy of that base, where it was made on the spot."""
     eos_ids: tuple[int, ...] = ()
     pad_id: int = 0
     shared_prefix: bool = False

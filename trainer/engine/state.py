@@ -24,6 +24,8 @@ class State:
     """Seconds of training so far, across attempts."""
     metrics: dict[str, float] = field(default_factory=dict)
     """The newest evaluation."""
+    dials: dict[str, float] = field(default_factory=dict)
+    """Coefficients that move while the run goes on: the objective's controllers."""
     knobs: dict[str, Any] = field(default_factory=dict)
     """Live changes applied so far."""
 

@@ -52,17 +52,17 @@ class DPO(Objective):
         from torch.nn.functional import logsigmoid
 
         assert batch.chosen_logp_BT is not None and batch.rejected_logp_BT is not None
-        assert batch.ref_chosen_logp_B is not None and batch.ref_rejected_logp_B is not None
+        assert batch.ref_chosen_score_B is not None and batch.ref_rejected_score_B is not None
         chosen_BT = torch.where(batch.chosen_mask_BT, batch.chosen_logp_BT, 0.0)
         chosen_B = chosen_BT.sum(-1)
         rejected_B = torch.where(batch.rejected_mask_BT, batch.rejected_logp_BT, 0.0).sum(-1)
-        chosen_gain_B = self.beta * (chosen_B - batch.ref_chosen_logp_B)
-        rejected_gain_B = self.beta * (rejected_B - batch.ref_rejected_logp_B)
+        chosen_gain_B = self.beta * (chosen_B - batch.ref_chosen_score_B)
+        rejected_gain_B = self.beta * (rejected_B - batch.ref_rejected_score_B)
         margin_B = chosen_gain_B - rejected_gain_B
         value = -(batch.pair_weight_B * logsigmoid(margin_B)).sum()
         if self.sft_weight > 0:
-            assert batch.chosen_weight_BT is not None
-            value = value - self.sft_weight * (batch.chosen_weight_BT * chosen_BT).sum()
+            assert batch.nll_weight_BT is not None
+            value = value - self.sft_weight * (batch.nll_weight_BT * chosen_BT).sum()
         pairs, detached_B = float(len(margin_B)), margin_B.detach()
         # A tie counts half: at the first step, where policy and reference are equal, accuracy is 0.5.
         wins = float((detached_B > 0).sum()) + 0.5 * float((detached_B == 0).sum())

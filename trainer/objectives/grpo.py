@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainer.registry import Loss, Objective
+from trainer.registry import Loss, Need, Objective
 
 if TYPE_CHECKING:
     import torch
@@ -70,9 +70,9 @@ class GRPO(Objective):
         return self
 
     @property
-    def uses_reference(self) -> bool:
+    def uses(self) -> frozenset[Need]:
         """Only a KL term needs the reference."""
-        return self.beta > 0
+        return self.needs if self.beta > 0 else self.needs - {"reference"}
 
     @property
     def silent_without_advantage(self) -> bool:
@@ -101,11 +101,11 @@ class GRPO(Objective):
         # where, not multiply: padding may hold NaN, and NaN times 0 is NaN.
         log_ratio_BT = torch.where(mask_BT, logp_BT - batch.old_logp_BT, 0.0)
         ratio_BT = log_ratio_BT.exp()
-        advantage_B1 = batch.advantage_B[:, None]
+        advantage_BT = batch.advantage_BT
         clipped_BT = ratio_BT.clamp(1 - self.clip_low, 1 + self.clip_high)
-        surrogate_BT = torch.minimum(ratio_BT * advantage_B1, clipped_BT * advantage_B1)
-        low_BT = mask_BT & (ratio_BT < 1 - self.clip_low) & (advantage_B1 < 0)
-        high_BT = mask_BT & (ratio_BT > 1 + self.clip_high) & (advantage_B1 > 0)
+        surrogate_BT = torch.minimum(ratio_BT * advantage_BT, clipped_BT * advantage_BT)
+        low_BT = mask_BT & (ratio_BT < 1 - self.clip_low) & (advantage_BT < 0)
+        high_BT = mask_BT & (ratio_BT > 1 + self.clip_high) & (advantage_BT > 0)
         tokens = float(mask_BT.sum())
         means = {
             "clip_ratio/low_mean": (float(low_BT.sum()), tokens),

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.registry import family
+from trainer.registry import Outcomes, family
 
 
 def advantages(rewards: list[float], groups: list[int], **knobs: object) -> list[float]:
     method = family("advantages")["group-mean-std"](type="group-mean-std", **knobs)
-    return method.advantages(torch.tensor(rewards), torch.tensor(groups)).tolist()
+    mask = torch.ones(len(rewards), 1, dtype=torch.bool)
+    outcomes = Outcomes(torch.tensor(rewards), torch.tensor(groups), mask)
+    return method.advantages(outcomes).tolist()
 
 
 def test_it_equals_three_lines_of_numpy() -> None:

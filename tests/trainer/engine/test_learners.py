@@ -10,12 +10,14 @@ import torch
 
 from tests.trainer.engine.support import make_policy, tiny_spec
 from trainer.engine.dataset import Cursor, parts_encode, parts_load
+from trainer.engine.demonstrations import DemonstrationLearner
 from trainer.engine.means import Means
-from trainer.engine.offline import DemonstrationLearner, PairLearner
 from trainer.engine.online import OnlineLearner
+from trainer.engine.pairs import PairLearner
 from trainer.engine.reference import Reference
 from trainer.engine.state import State
 from trainer.engine.update import optimizer_step
+from trainer.methods import Outcomes
 
 LEARNERS = {
     "rollouts": OnlineLearner,
@@ -209,9 +211,9 @@ def test_odd_groups_of_rewards(session, totals, silent):
         session, make_policy(), "objective.type=grpo", "batch.prompts_per_step=1"
     )
     learner.gather(state, Means())
-    advantage = learner.spec.advantage.advantages(
-        torch.tensor(totals, dtype=torch.float32), learner.buffer.group_N
-    )
+    rewards_N = torch.tensor(totals, dtype=torch.float32)
+    outcomes = Outcomes(rewards_N, learner.buffer.group_N, learner.buffer.mask_NA)
+    advantage = learner.spec.advantage.advantages(outcomes)
     learner.buffer.advantage_N = advantage
     loss, grad, _ = gradient(learner, state)
     assert torch.isfinite(advantage).all() and math.isfinite(loss)

@@ -21,8 +21,8 @@ def pairs(**changes: torch.Tensor) -> Pairs:
         "pair_weight_B": torch.full((2,), 0.5),
         "chosen_logp_BT": logp_BT,
         "rejected_logp_BT": logp_BT.clone(),
-        "ref_chosen_logp_B": total_B,
-        "ref_rejected_logp_B": total_B.clone(),
+        "ref_chosen_score_B": total_B,
+        "ref_rejected_score_B": total_B.clone(),
     } | changes
     return Pairs(**values)
 
@@ -37,12 +37,12 @@ def test_the_first_loss_is_ln_2_and_a_tie_counts_half() -> None:
 def test_the_nll_term_is_a_token_mean_over_the_batch() -> None:
     dpo = family("objectives")["dpo"](type="dpo", sft_weight=2.0)
     batch = pairs()
-    batch.chosen_weight_BT = dpo.token_weights(batch)
+    batch.nll_weight_BT = dpo.token_weights(batch)
     assert float(dpo.loss(batch).value) == pytest.approx(math.log(2) + 2.0, rel=1e-6)
 
 
 def test_it_equals_numpy_on_a_margin() -> None:
-    batch = pairs(ref_chosen_logp_B=torch.tensor([-3.0, -3.5]))
+    batch = pairs(ref_chosen_score_B=torch.tensor([-3.0, -3.5]))
     loss = family("objectives")["dpo"](type="dpo", beta=0.5).loss(batch)
     wanted = sum(math.log1p(math.exp(-0.5 * gain)) for gain in (1.0, 0.5)) / 2
     assert float(loss.value) == pytest.approx(wanted, rel=1e-6)

@@ -17,7 +17,7 @@ def rollouts(mask: list[list[int]]) -> Rollouts:
     return Rollouts(
         mask_BT=mask_BT,
         old_logp_BT=torch.full(mask_BT.shape, -1.0),
-        advantage_B=torch.linspace(-1, 1, len(mask)),
+        advantage_BT=torch.linspace(-1, 1, len(mask))[:, None].expand(mask_BT.shape),
         group_B=torch.zeros(len(mask), dtype=torch.long),
         max_new_tokens=4,
     )
@@ -43,7 +43,7 @@ def test_copies_of_the_batch_leave_the_loss_unchanged(aggregation: str) -> None:
 
     def loss(copies: int) -> float:
         batch = rollouts([[1, 1, 1, 0], [1, 0, 0, 0]] * copies)
-        batch.advantage_B = torch.tensor([1.0, -0.5] * copies)
+        batch.advantage_BT = torch.tensor([1.0, -0.5] * copies)[:, None].expand_as(batch.mask_BT)
         batch.weight_BT = grpo.token_weights(batch)
         batch.logp_BT = batch.old_logp_BT + 0.1
         return float(grpo.loss(batch).value)
@@ -94,7 +94,7 @@ def test_the_kl_term_has_the_gradient_it_claims(estimator: str, ratio: bool, for
     batch = Rollouts(
         mask_BT=torch.ones(6, 1, dtype=torch.bool),
         old_logp_BT=logp.detach()[:, None],
-        advantage_B=torch.zeros(6, dtype=torch.double),
+        advantage_BT=torch.zeros(6, 1, dtype=torch.double),
         group_B=torch.zeros(6, dtype=torch.long),
         max_new_tokens=1,
         ref_logp_BT=ref[:, None],

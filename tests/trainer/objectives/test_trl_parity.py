@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from trainer.engine.batches import Demonstrations, Pairs, Rollouts
-from trainer.registry import family
+from trainer.registry import Outcomes, family
 
 trl = pytest.importorskip("trl", reason="TRL is the numeric reference: pip install trl==1.16.0")
 
@@ -122,7 +122,7 @@ def test_grpo_equals_trl(
     batch = Rollouts(
         mask_BT=ragged,
         old_logp_BT=old_BT,
-        advantage_B=advantage_B,
+        advantage_BT=advantage_B[:, None].expand(shape),
         group_B=torch.arange(shape[0]),
         max_new_tokens=9,
         ref_logp_BT=ref_BT if beta else None,
@@ -161,7 +161,13 @@ def test_group_advantages_equal_trl(scale: str) -> None:
     if scale != "none":
         theirs_N = theirs_N / (std_N + 1e-4)
     method = family("advantages")["group-mean-std"](type="group-mean-std", scale=scale)
-    ours_N = method.advantages(rewards_N, torch.arange(3).repeat_interleave(4))
+    ours_N = method.advantages(
+        Outcomes(
+            rewards_N,
+            torch.arange(3).repeat_interleave(4),
+            torch.ones(12, 1, dtype=torch.bool),
+        )
+    )
     assert_close(ours_N, theirs_N.nan_to_num(0.0))
 
 
@@ -227,10 +233,10 @@ def test_dpo_equals_trl(ragged: torch.Tensor, sft_weight: float) -> None:
         pair_weight_B=torch.full((ragged.shape[0],), 1 / ragged.shape[0]),
         chosen_logp_BT=ours[0],
         rejected_logp_BT=ours[1],
-        ref_chosen_logp_B=ref_B[0],
-        ref_rejected_logp_B=ref_B[1],
+        ref_chosen_score_B=ref_B[0],
+        ref_rejected_score_B=ref_B[1],
     )
-    batch.chosen_weight_BT = dpo.token_weights(batch)
+    batch.nll_weight_BT = dpo.token_weights(batch)
     loss = dpo.loss(batch)
     loss.value.backward()
 
