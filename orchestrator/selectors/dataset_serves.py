@@ -22,15 +22,20 @@ NEEDS = {
     "demonstrations": ("prompt", "completion"),
     "pairs": ("prompt", "chosen", "rejected"),
     "rollouts": ("prompt",),
+    "labels": ("prompt", "completion", "label"),
+    "ratings": ("prompt", "completion", "rating"),
 }
 """What objectives learn from -> the columns that rows must have."""
+TEXTS = frozenset({"prompt", "completion", "chosen", "rejected"})
 LIKELY = {
     "prompt": ("question", "instruction", "input", "query", "problem", "prompt_text", "user"),
     "completion": ("response", "output", "solution", "target", "completion_text", "assistant"),
     "chosen": ("preferred", "accepted", "chosen_response", "response_chosen", "winner", "better"),
     "rejected": ("dispreferred", "rejected_response", "response_rejected", "loser", "worse"),
     "messages": ("conversation", "conversations", "chat", "dialog", "dialogue"),
-    "answer": ("label", "final_answer", "gold", "ground_truth", "reference"),
+    "answer": ("final_answer", "gold", "ground_truth", "reference"),
+    "label": ("desirable", "thumbs", "good", "is_good", "accepted_label"),
+    "rating": ("score", "ratings", "stars", "quality"),
 }
 """Our name -> what other people call it."""
 OURS = tuple(LIKELY)
@@ -131,7 +136,7 @@ def _service(kind: str, dataset: Dataset, renamed: dict[str, Facts], broken: str
     lost = 0
     for name in wanted:
         fact = columns[name]
-        if fact.get("other"):
+        if fact.get("other") and name in TEXTS:
             reason = (
                 f"{name} is {fact['other']} in row {fact['other_row']:,}; it must be text or chat "
                 "messages with role and content"

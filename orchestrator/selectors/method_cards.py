@@ -20,8 +20,19 @@ LEARNS_FROM = {
     "rollouts": "its own sampled answers",
     "pairs": "pairs of a chosen and a rejected answer",
     "demonstrations": "demonstrated answers",
+    "labels": "answers labelled good or bad",
+    "ratings": "rated answers",
 }
-NEEDS = {"reference": "a reference model", "reward": "a reward"}
+NEEDS = {
+    "reference": "a reference model",
+    "reward": "a reward",
+    "entropy": "the policy's entropy",
+    "collision": "the policy's sum of squared probabilities",
+    "critic": "a critic",
+    "score-head": "a model that ends in a score",
+    "group": "several answers to each prompt",
+    "greedy": "the greedy answer to each prompt",
+}
 PICKED = {"method": "one of", "methods": "any of", "section": "section", "sections": "sections"}
 """Knobs that hold a method or a section: the page links to where those are described."""
 

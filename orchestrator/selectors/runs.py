@@ -19,7 +19,9 @@ ORDERS = frozenset({"created", "name", "state", "priority", "step", "started", "
 PRIMARY_OF_NEED = {
     "rollouts": ("eval/reward", "reward"),
     "demonstrations": ("loss", "eval/loss"),
-    "pairs": ("eval/pair_accuracy", "rewards/accuracies"),
+    "pairs": ("eval/pair_accuracy", "rewards/accuracies", "accuracy"),
+    "labels": ("eval/loss", "loss"),
+    "ratings": ("eval/loss", "loss"),
 }
 KEPT = Count("checkpoints", filter=Q(checkpoints__deleted=None))
 

@@ -11,7 +11,8 @@ from trainer.metrics import lower_is_better
 if TYPE_CHECKING:
     from orchestrator.models import Checkpoint, Run
 
-BEST_OF = {"rollouts": "eval/reward", "demonstrations": "eval/loss", "pairs": "eval/pair_accuracy"}
+BEST_OF = {"rollouts": "eval/reward", "pairs": "eval/pair_accuracy"}
+"""What the objective learns from -> what tells the best checkpoint; all others go by `eval/loss`."""
 COLUMNS_MOST = 5
 
 

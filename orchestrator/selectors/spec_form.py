@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.selectors.knob_text import UNSET, number_text, same, text_of, value_of
+from orchestrator.selectors.method_cards import LEARNS_FROM
 from orchestrator.selectors.spec_post import COUNT, SCALARS, WAS
 from orchestrator.selectors.spec_schema import (
     built_in_sources,
@@ -58,6 +59,8 @@ class Field:
     placeholder: str = ""
     changed: bool = False
     options: list[tuple[str, str]] = field(default_factory=list)
+    grouped: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+    """The same options below headings, where there are many."""
     picks: str = ""
     """Which list of existing things this field offers: "models", "data" or ""."""
     swaps: bool = False
@@ -239,6 +242,7 @@ class _Builder:
         if tag and tag not in known:
             options.append((tag, f"{tag} (unknown)"))
         group.selector = Field(f"{path}.type", knob, tag, options=options, swaps=True)
+        group.selector.grouped = _grouped(options, known)
         if group.entry:
             self.fill(group, group.entry.knobs, chosen)
         return group
@@ -346,3 +350,15 @@ def _placed(sections: Sequence[Section], problems: Sequence[tuple[str, str]]) ->
         else:
             left.append(f"{path}: {message}" if path else message)
     return left
+
+
+def _grouped(
+    options: list[tuple[str, str]], known: dict[str, Entry]
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Options below what their methods learn from; nothing where methods do not tell."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for value, label in options:
+        entry = known.get(value)
+        words = LEARNS_FROM.get(entry.learns_from, "") if entry else ""
+        found.setdefault(f"Learns from {words}" if words else "", []).append((value, label))
+    return sorted(found.items()) if len(found) > 1 else []

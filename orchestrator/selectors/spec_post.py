@@ -189,9 +189,11 @@ class _Reader:
         kept = self.kept.setdefault(path, {})
         kept[was] = {name: text for name, text in typed.items() if not _is_default(old, name, text)}
         before = kept.pop(tag, {})
+        # One name may mean two things: only what both describe in the same words carries over.
+        words = {one.name: one.help for one in old.knobs}
         found = {}
         for knob in entry.knobs if entry else ():
-            carried = kept[was].get(knob.name, "")
+            carried = kept[was].get(knob.name, "") if words.get(knob.name) == knob.help else ""
             if knob.choices and knob.kind == "choice" and carried not in map(str, knob.choices):
                 carried = ""
             value = self._scalar(knob, before.get(knob.name, carried))

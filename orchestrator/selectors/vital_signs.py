@@ -93,6 +93,14 @@ SIGNS: dict[str, tuple[Sign, ...]] = {
         ),
         GRADIENT,
     ),
+    "labels": (
+        Sign("loss", "Loss", "Half of the weights at the start; it must fall.", warn_above=20.0),
+        GRADIENT,
+    ),
+    "ratings": (
+        Sign("loss", "Loss", "Mean squared error; it must fall.", warn_above=1e4),
+        GRADIENT,
+    ),
     "demonstrations": (
         Sign("loss", "Loss", "Must stay finite and fall.", warn_above=20.0),
         Sign("mean_token_accuracy", "Token accuracy", "Share of answer tokens predicted.", warn_below=0.05),

@@ -72,12 +72,19 @@ def test_what_does_not_fit_stays_in_its_field() -> None:
     assert fields["seed"] == ["-1"]
 
 
-def test_a_switch_swaps_the_knobs_and_keeps_what_both_have() -> None:
+def test_a_switch_swaps_the_knobs_and_carries_no_knob_of_another_meaning() -> None:
     fields = again(posted(opened(BOTH), objective__beta="0.3", objective__clip_high="0.4"))
     desk = posted(fields, objective__type="dpo")
     assert "objective.clip_high" not in again(desk)
-    assert desk.spec["objective"] == {"type": "dpo", "beta": 0.3}
+    assert desk.spec["objective"] == {"type": "dpo"}  # beta of GRPO weighs a KL term
     assert "advantage" not in desk.spec
+
+
+def test_a_switch_carries_what_both_describe_in_the_same_words() -> None:
+    one = posted(opened(BOTH), schedule__type="cosine", schedule__warmup_steps="7")
+    two = posted(again(one), schedule__warmup_steps="7")
+    desk = posted(again(two), schedule__type="linear")
+    assert desk.spec["schedule"] == {"type": "linear", "warmup_steps": 7}
 
 
 def test_a_switch_back_brings_everything_back() -> None:
