@@ -30,11 +30,12 @@ LearnsFrom = Literal["rollouts", "pairs", "demonstrations", "labels", "ratings"]
 answers with a good-or-bad `label`; answers with a numeric `rating`."""
 
 Need = Literal[
-    "reference", "reward", "entropy", "collision", "critic", "score-head", "group", "greedy"
-]
+    "reference", "reward", "entropy", "collision", "critic", "score-head", "margin", "group", "greedy"
+]  # fmt: skip
 """What the engine supplies besides: log-probabilities of the reference model; rewards; the policy's
 entropy with gradient; log sum of squared probabilities; a critic's values; a model that ends in a score
-instead of a vocabulary; several answers of one prompt; the reward of the greedy answer."""
+instead of a vocabulary; how much better a chosen answer is said to be; several answers of one prompt;
+the reward of the greedy answer."""
 
 
 @dataclass
@@ -64,6 +65,8 @@ class Objective(Method):
     couples: ClassVar[bool] = False
     """Whether one sequence's loss depends on other sequences of the optimizer batch (sorting, a batch
     mean). The engine then differentiates the loss of the whole batch, whatever the micro-batches."""
+    default_advantage: ClassVar[str] = "group-mean-std"
+    """Online: the advantage that a spec gets which names none."""
     primary: ClassVar[str] = "loss"
     """The metric that the run list and the run page show first."""
     charts: ClassVar[tuple[str, ...]] = ()
@@ -112,6 +115,13 @@ class Objective(Method):
         None where no token is weighed.
         """
         return None
+
+    def term_weights(self, batch: Any) -> Mapping[str, torch.Tensor]:
+        """Weights (N, T) by name, for terms of the loss that are not weighed as `token_weights` says.
+
+        Computed beside `token_weights`, cut into micro-batches the same way.
+        """
+        return {}
 
     @abstractmethod
     def loss(self, batch: Any) -> Loss:
@@ -241,6 +251,10 @@ class Schedule(Method):
 
 class Adapter(Method):
     """Which weights are trained; `none` trains all of them."""
+
+    def peft_config(self) -> Any:
+        """What peft puts into the model, as its own configuration; None to train every weight."""
+        return None
 
 
 class Source(Method):

@@ -38,6 +38,8 @@ class Rollouts:
     ref_logp_BT: torch.Tensor | None = None
     weight_BT: torch.Tensor | None = None
     """What `token_weights` returned."""
+    term_weight_BT: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What `term_weights` returned."""
     logp_BT: torch.Tensor | None = None
     """Log-probabilities under the current policy, with gradient."""
     entropy_BT: torch.Tensor | None = None

@@ -17,7 +17,7 @@ from trainer.engine.seeds import sample_keys
 from trainer.methods import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from trainer.engine.dataset import Cursor, Example
     from trainer.engine.means import Means
@@ -126,6 +126,7 @@ class OnlineLearner:
         first = state.updates_done == 0
         whole = self._slice(buffer, torch.arange(len(buffer.group_N)))
         weight_NA = objective.token_weights(whole)
+        term_NA = objective.term_weights(whole)
         silent_N = buffer.advantage_N == 0
         if not objective.silent_without_advantage:
             silent_N = torch.zeros_like(silent_N)
@@ -137,7 +138,7 @@ class OnlineLearner:
         )
         if bool(silent_N.any()):
             # Without a forward pass they still count in every denominator; their ratio is taken as 1.
-            batch = self._slice(buffer, silent_N.nonzero()[:, 0], weight_NA)
+            batch = self._slice(buffer, silent_N.nonzero()[:, 0], weight_NA, term_NA)
             batch.logp_BT = batch.old_logp_BT
             yield objective.loss(batch)
         wanted = (~silent_N).nonzero()[:, 0].tolist()
@@ -151,7 +152,7 @@ class OnlineLearner:
         for rows in plan:
             self.session.tick()
             chosen = [answer for row in rows for answer in row.answers]
-            batch = self._slice(buffer, torch.tensor(chosen), weight_NA)
+            batch = self._slice(buffer, torch.tensor(chosen), weight_NA, term_NA)
             temperature = self.spec.rollout.temperature
             if "reference" in objective.uses:
                 with self.session.clock.part("logprob"):
@@ -169,7 +170,11 @@ class OnlineLearner:
         ratios.report(means, first)
 
     def _slice(
-        self, buffer: Buffer, index: torch.Tensor, weight_NA: torch.Tensor | None = None
+        self,
+        buffer: Buffer,
+        index: torch.Tensor,
+        weight_NA: torch.Tensor | None = None,
+        term_NA: Mapping[str, torch.Tensor] | None = None,
     ) -> Rollouts:
         device, width = self.policy.device, buffer.old_logp_NA.shape[1]
         return Rollouts(
@@ -180,6 +185,7 @@ class OnlineLearner:
             max_new_tokens=self.spec.rollout.max_new_tokens,
             tokens=float(buffer.mask_NA.sum()),
             weight_BT=None if weight_NA is None else weight_NA[index.to(weight_NA.device)],
+            term_weight_BT={k: v[index.to(v.device)] for k, v in (term_NA or {}).items()},
         )
 
     @staticmethod
