@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from trainer.engine.forward import ROW_TOKENS, Sequences, token_scores
+from trainer.engine.forward import token_scores
+from trainer.engine.packing import ROW_TOKENS, Sequences, micro_batches
 
 if TYPE_CHECKING:
     from trainer.engine.policy import Policy
@@ -20,25 +21,39 @@ def probe(policy: Policy) -> None:
     def tokens(count: int) -> list[int]:
         return torch.randint(vocabulary, (count,), generator=draw).tolist()
 
-    sequences = Sequences([tokens(5), tokens(3)], [tokens(4), tokens(2), tokens(3)], [0, 0, 1])
+    sequences = Sequences(
+        [tokens(5), tokens(3), tokens(2)],
+        [tokens(4), tokens(2), tokens(3), tokens(3)],
+        [0, 0, 1, 2],
+    )
+    wanted = range(4)
     tolerance = 1e-4 if policy.dtype is torch.float32 else 0.1
+
+    def scores() -> torch.Tensor:
+        # Two answers behind one prompt in the longest row, two documents in another: both need the mask.
+        (rows,) = micro_batches(
+            sequences, wanted, budget=1 << 62, shared=policy.shared_prefix, packed=True
+        )
+        return token_scores(policy, sequences, wanted, rows=rows).padded()[0]
+
     was_training = model.training
     model.eval()
-    with torch.no_grad():
-        policy.shared_prefix = policy.compact_head = False
-        plain = token_scores(policy, sequences, [0, 1, 2]).padded()[0]
-        for name in ("compact_head", "shared_prefix"):
-            setattr(policy, name, True)
-            try:
-                fast = token_scores(policy, sequences, [0, 1, 2]).padded()[0]
-                good = bool(((fast - plain).abs() < tolerance).all())
-            except (RuntimeError, TypeError, ValueError, AttributeError):
-                good = False
-            setattr(policy, name, good)
+    try:
+        with torch.no_grad():
+            policy.shared_prefix = policy.compact_head = False
+            plain = scores()
+            for name in ("compact_head", "shared_prefix"):
+                setattr(policy, name, True)
+                try:
+                    good = bool(((scores() - plain).abs() < tolerance).all())
+                except (RuntimeError, TypeError, ValueError, AttributeError):
+                    good = False
+                setattr(policy, name, good)
+    finally:
+        model.train(was_training)
     if _short_window(policy):
         # A mask of ours replaces the window, and the probe is too short to notice.
         policy.shared_prefix = False
-    model.train(was_training)
 
 
 def _short_window(policy: Policy) -> bool:

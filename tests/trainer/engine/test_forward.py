@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.trainer.engine.support import make_policy
-from trainer.engine import forward
-from trainer.engine.forward import Sequences, micro_batches, token_scores
+from trainer.engine import forward, packing
+from trainer.engine.forward import Sequences, hidden_states, micro_batches, token_scores
 
 SEQUENCES = Sequences(
     [[3, 4, 5, 6, 7], [8], [9, 10]],
@@ -54,7 +54,7 @@ def test_log_probabilities_equal_those_of_each_sequence_alone(shared, budget, at
 
 
 def test_a_long_group_is_divided_over_rows(monkeypatch):
-    monkeypatch.setattr(forward, "ROW_TOKENS", 8)
+    monkeypatch.setattr(packing, "ROW_TOKENS", 8)
     policy = make_policy()
     (rows,) = micro_batches(SEQUENCES, range(7), budget=1 << 30, shared=True)
     assert max(row.length for row in rows) <= 8
@@ -93,3 +93,26 @@ def test_groups_stay_whole_where_pairs_must():
         [2, 3],
         [4, 6],
     ]
+
+
+def test_hidden_states_are_those_before_each_token_and_at_the_last():
+    policy = make_policy()
+    wanted = [6, 1, 2, 0]
+    with torch.no_grad():
+        found = hidden_states(policy, SEQUENCES, wanted)
+        logits = policy.head(found.hidden_MH)
+        scores = token_scores(policy, SEQUENCES, wanted)
+    logp_M = logits.log_softmax(-1)
+    targets = [t for a in (0, 1, 2) for t in SEQUENCES.answers[a]]
+    order = {
+        (int(b), int(t)): m
+        for m, (b, t) in enumerate(zip(found.answer_M, found.token_M, strict=True))
+    }
+    places = [(wanted.index(a), t) for a in (0, 1, 2) for t in range(len(SEQUENCES.answers[a]))]
+    picked = [order[place] for place in places]
+    assert torch.allclose(logp_M[picked, targets], scores.logp_M[picked], atol=1e-5)
+    for place, answer in enumerate(wanted):
+        ids = SEQUENCES.prompts[SEQUENCES.prompt_of[answer]] + SEQUENCES.answers[answer]
+        with torch.no_grad():
+            alone = policy.model.base_model(torch.tensor([ids])).last_hidden_state[0, -1]
+        assert torch.allclose(found.last_BH[place], alone, atol=1e-5)
