@@ -107,14 +107,14 @@ def _write_model(folder: Path, policy: Policy, snapshot: Snapshot) -> None:
     adapter_write(folder, policy.model, snapshot.weights, BASE if base else policy.base_name)
     if base:
         # One copy on the disk, however many checkpoints: each folder can be moved and loaded alone.
-        shutil.copytree(base, folder / BASE, copy_function=_link)
+        shutil.copytree(base, folder / BASE, copy_function=link)
 
 
-def _link(source: str, target: str) -> None:
+def link(source: str, target: str) -> None:
+    """A second name of a file; a copy where the disk cannot."""
     try:
         os.link(source, target)
     except OSError:
-        # Another file system, or one without links.
         shutil.copyfile(source, target)
 
 
@@ -133,6 +133,7 @@ def _write_state(folder: Path, snapshot: Snapshot) -> None:
 class Saved:
     """The trainer's part of a checkpoint, read back."""
 
+    folder: Path
     state: dict[str, Any]
     optimizer: dict[str, Any]
     buffers: dict[str, torch.Tensor]
@@ -151,7 +152,7 @@ def read(folder: Path) -> Saved:
 
     optimizer = unflatten(raw["optimizer"], tensors)
     found = raw.get("fingerprint", {})
-    return Saved(raw["state"], optimizer, of("learner/"), of("rng/"), found)
+    return Saved(folder, raw["state"], optimizer, of("learner/"), of("rng/"), found)
 
 
 def newest(run: RunDir, warn: Callable[[str], None]) -> Path | None:

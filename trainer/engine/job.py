@@ -8,33 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainer.engine import checkpoint
-from trainer.engine.dataset import (
-    Cursor,
-    characters_of,
-    dropped_summary,
-    parts_encode,
-    parts_load,
-)
+from trainer.engine import checkpoint, randomness
+from trainer.engine.dataset import Cursor, dropped_summary, parts_encode, parts_load
 from trainer.engine.demonstrations import DemonstrationLearner
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.failure import Failure, Verdict, bad_input
 from trainer.engine.knobs import with_knobs
-from trainer.engine.load import (
-    device_pick,
-    dtype_pick,
-    folder_load,
-    policy_make,
-    starter_build,
-)
-from trainer.engine.loop import Loop
+from trainer.engine.load import device_pick, dtype_pick
+from trainer.engine.loop import Loop, best_metric
+from trainer.engine.models import Models
 from trainer.engine.online import OnlineLearner
 from trainer.engine.pairs import PairLearner
-from trainer.engine.reference import Reference
+from trainer.engine.resume import content_check, resume_point, spec_check, spec_edited
+from trainer.engine.saving import Saver
 from trainer.engine.state import State
 from trainer.metrics import WARM_UP_PREFIX
-from trainer.rundir import RunDir, write_atomic
-from trainer.spec import RunSpec, spec_hash
+from trainer.rundir import write_atomic
+from trainer.spec import spec_hash
 from trainer.specfile import spec_load
 
 if TYPE_CHECKING:
@@ -45,13 +35,14 @@ if TYPE_CHECKING:
     from trainer.engine.policy import Policy
     from trainer.engine.session import Session
     from trainer.methods import LearnsFrom
+    from trainer.rundir import RunDir
+    from trainer.spec import RunSpec
 
 LEARNERS: dict[LearnsFrom, type[Learner]] = {
     "rollouts": OnlineLearner,
     "demonstrations": DemonstrationLearner,
     "pairs": PairLearner,
 }
-STARTER = "starter"
 
 
 def execute(session: Session, spec: RunSpec) -> Verdict:
@@ -60,13 +51,16 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
     with bad_input():
         device = device_pick(spec.resources.gpus)
         spec = _with_dtype(spec, dtype_pick(spec.model.dtype, device))
+        spec_edited(session)
+        resumed = resume_point(session, session.run) if spec.kind == "train" else None
+        if resumed is not None:
+            spec_check(session, resumed, spec)
         session.run.spec_write(spec)
         job = Job(session, spec, device)
-    resumed = checkpoint.newest(session.run) if spec.kind == "train" else None
     if resumed is None and spec.model.warm_start:
         job.warm_up()
     with bad_input():
-        policy = job.policy(resumed)
+        policy = job.models.policy(resumed)
         session.tick()
         job.encode(policy)
     _announce(session, spec, policy, job, resumed)
@@ -118,6 +112,13 @@ class Job:
         self.warm_parts = [] if self.warm_spec is None else self._parts(self.warm_spec, "train")
         if spec.kind == "evaluate" and not spec.rewards:
             raise ValueError("rewards: an evaluation needs at least one reward to score answers by")
+        self.models = Models(
+            session,
+            spec,
+            device,
+            warm_spec=self.warm_spec,
+            parts=[*self.train_parts, *self.eval_parts, *self.warm_parts],
+        )
         session.tick()
 
     def _warm_spec(self) -> RunSpec | None:
@@ -142,66 +143,6 @@ class Job:
             datasets=self.session.datasets,
         )
 
-    # --- models ----------------------------------------------------------------------------------
-
-    @property
-    def warm_run(self) -> RunDir:
-        """Where the warm-up keeps its checkpoints."""
-        return RunDir(self.session.run.path / "warm-up")
-
-    @property
-    def warm_done(self) -> Path:
-        """Exists once the warm-up is complete; names its last step."""
-        return self.warm_run.path / "finished.json"
-
-    def policy(self, resumed: Path | None = None) -> Policy:
-        """The model to train: from a checkpoint of this run, or as the run starts."""
-        if resumed is not None:
-            return self._make(*folder_load(str(resumed), self.spec.model))
-        return self.start_policy()
-
-    def start_policy(self) -> Policy:
-        """The start model, warmed up where the spec says so."""
-        if self.warm_spec is not None:
-            folder = self.warm_run.checkpoint(self._warmed()["step"])
-            return self._make(*folder_load(str(folder), self.spec.model))
-        return self._base()
-
-    def _warmed(self) -> dict[str, Any]:
-        """Last step and seconds of the warm-up."""
-        done: dict[str, Any] = json.loads(self.warm_done.read_text())
-        return done
-
-    def _base(self) -> Policy:
-        model, spec = self.spec.model, self.spec
-        name = self.session.model_path or model.name
-        if name != STARTER:
-            if model.options:
-                raise ValueError(f"model.options: they shape the starter; {model.name} has a shape")
-            return self._make(*folder_load(name, model))
-        parts = [*self.train_parts, *self.eval_parts, *self.warm_parts]
-        specs = [spec] if self.warm_spec is None else [spec, self.warm_spec]
-        texts = [
-            str(row[column])
-            for part in parts
-            for row in part.rows
-            for column in ("prompt", "completion", "chosen", "answer")
-            if isinstance(row.get(column), str)
-        ]
-        built = starter_build(model, characters_of(specs, parts), texts, spec.seed)
-        return self._make(*built)
-
-    def _make(self, model: Any, tokenizer: Any) -> Policy:
-        return policy_make(model, tokenizer, self.device, self.spec.model.dtype)
-
-    def _reference(self) -> Policy:
-        name = self.session.reference_path or self.spec.reference.name
-        if not name:
-            return self.start_policy()
-        if name == STARTER:
-            return self._base()
-        return self._make(*folder_load(name, self.spec.model))
-
     # --- data ------------------------------------------------------------------------------------
 
     def encode(self, policy: Policy) -> None:
@@ -216,37 +157,31 @@ class Job:
     def warm_up(self) -> None:
         """Run the warm-up's recipe, or what is left of it."""
         assert self.warm_spec is not None
-        if self.warm_done.exists():
+        models, spec = self.models, self.warm_spec
+        if models.warm_done.exists():
             return
         with bad_input():
-            resumed = checkpoint.newest(self.warm_run)
-            policy = (
-                self._base()
-                if resumed is None
-                else self._make(*folder_load(str(resumed), self.spec.model))
-            )
-            parts_encode(
-                self.warm_parts,
-                policy,
-                self.warm_spec.data,
-                self.warm_spec.objective.learns_from,
-            )
-        loop = self._loop(
-            self.warm_spec, policy, self.warm_parts, Reference(self._base), None, resumed
-        )
-        loop.phase, loop.prefix, loop.checkpoints = "warm-up", WARM_UP_PREFIX, self.warm_run
+            resumed = resume_point(self.session, models.warm_run)
+            if resumed is not None:
+                spec_check(self.session, resumed, spec)
+            policy = models.warm_policy(resumed)
+            parts_encode(self.warm_parts, policy, spec.data, spec.objective.learns_from)
+        loop = self._loop(spec, policy, self.warm_parts, None, resumed, models.warm_run)
         loop.run()
-        self.warm_run.path.mkdir(exist_ok=True)
+        models.warm_run.path.mkdir(exist_ok=True)
         done = {"step": loop.state.step, "elapsed": loop.elapsed()}
-        write_atomic(self.warm_done, json.dumps(done))
+        write_atomic(models.warm_done, json.dumps(done))
 
     def train(self, policy: Policy, resumed: Path | None) -> Verdict:
         """Train to the end of the budget."""
-        reference = Reference(self._reference)
-        loop = self._loop(self.spec, policy, self.train_parts, reference, self.eval_parts, resumed)
+        with bad_input():
+            self.models.base_keep(policy)
+        loop = self._loop(
+            self.spec, policy, self.train_parts, self.eval_parts, resumed, self.session.run
+        )
         if self.warm_spec is not None and resumed is None:
             # budget.max_minutes counts the warm-up too.
-            loop.state.elapsed = self._warmed()["elapsed"]
+            loop.state.elapsed = self.models.warmed()["elapsed"]
         return loop.run()
 
     def _loop(
@@ -254,30 +189,39 @@ class Job:
         spec: RunSpec,
         policy: Policy,
         parts: list[Part],
-        reference: Reference,
         eval_parts: list[Part] | None,
         resumed: Path | None,
+        folder: RunDir,
     ) -> Loop:
-        # What draws from torch's own generator (dropout, a user's method) is part of the run too.
-        torch.manual_seed(spec.seed)
+        """A training at its first step, or where its checkpoint in `folder` stood."""
+        randomness.seed_all(spec.seed)
+        warm = folder is not self.session.run
         cursor = Cursor(parts, spec.curriculum, spec.seed)
-        state, saved = State(visited=cursor.start()), None
-        if resumed is not None:
-            saved = checkpoint.read(resumed)
-            state = State.from_json(saved.state)
-            if state.knobs:
-                spec = with_knobs(spec, state.knobs)
+        saved = None if resumed is None else checkpoint.read(resumed)
+        state = State(visited=cursor.start()) if saved is None else State.from_json(saved.state)
+        optimizer = spec.optimizer.build(policy.parameters())
+        saver = Saver(
+            self.session, spec, policy, optimizer, cursor, parts, folder, best_metric(spec), warm
+        )
+        saver.start = self.models.start_digest
+        if saved is not None:
+            saver.start = saved.fingerprint.get("model", {}).get("start", "")
+            content_check(saved, saver, state)
+        reference = self.models.reference(policy, saver.start, warm=warm)
+        if state.knobs:
+            spec = with_knobs(spec, state.knobs)
         learner = LEARNERS[spec.objective.learns_from](
             self.session, spec, policy, reference, cursor
         )
-        optimizer = spec.optimizer.build(policy.parameters())
-        if saved is not None:
-            optimizer.load_state_dict(saved.optimizer)
-            learner.restore(saved.tensors)
         evaluation = None
         if eval_parts:
             pairs = learner if isinstance(learner, PairLearner) else None
             evaluation = Evaluation(self.session, spec, policy, eval_parts, pairs)
+        if saved is not None:
+            optimizer.load_state_dict(saved.optimizer)
+            learner.restore(saved.buffers)
+            # Last of all: whatever was built above may have drawn.
+            randomness.restore(saved.random)
         return Loop(
             session=self.session,
             spec=spec,
@@ -287,7 +231,9 @@ class Job:
             cursor=cursor,
             evaluation=evaluation,
             state=state,
-            checkpoints=self.session.run,
+            saver=saver,
+            phase="warm-up" if warm else "train",
+            prefix=WARM_UP_PREFIX if warm else "",
             peak_flops=_peak_flops(policy),
         )
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from trainer.engine.adapted import adapter_load, base_of, is_adapter
 from trainer.engine.policy import Policy
 from trainer.engine.probe import probe
 from trainer.engine.starter import Shape, starter_model, starter_tokenizer
@@ -51,7 +53,10 @@ def starter_build(model: Model, characters: str, texts: list[str], seed: int) ->
 
 
 def folder_load(name: str, spec: Model) -> tuple[Any, Any]:
-    """A model and its tokenizer from a folder or the hub, weights in float32. Raises ValueError."""
+    """A model and its tokenizer from a folder or the hub, weights in float32. Raises ValueError.
+
+    A folder that holds an adapter gives its base with the adapter in it.
+    """
     if name.startswith((RUN_PREFIX, CHECKPOINT_PREFIX)):
         raise ValueError(
             f"model.name: {name} is known to the server only; give its folder with --model-path"
@@ -60,13 +65,15 @@ def folder_load(name: str, spec: Model) -> tuple[Any, Any]:
     path = Path(name).expanduser()
     if path.is_dir():
         name = str(path)
+        if is_adapter(path):
+            return _adapter_load(path, spec)
         if not (path / "config.json").exists():
-            raise ValueError(f"model.name: {path} holds no model (no config.json)")
+            raise ValueError(
+                f"model.name: {path} holds no model (no config.json, no adapter_config.json)"
+            )
     elif looks_like_a_path:
         raise ValueError(f"model.name: no folder {path}")
-    options: dict[str, Any] = {"trust_remote_code": spec.trust_remote_code}
-    if spec.revision:
-        options["revision"] = spec.revision
+    options = _options(spec)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model = AutoModelForCausalLM.from_pretrained(
@@ -77,6 +84,33 @@ def folder_load(name: str, spec: Model) -> tuple[Any, Any]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"model.name: cannot load {name}: {reason}") from error
     return model, tokenizer
+
+
+def _adapter_load(folder: Path, spec: Model) -> tuple[Any, Any]:
+    model, tokenizer = folder_load(base_of(folder), spec)
+    try:
+        adapter_load(model, folder)
+        if (folder / "tokenizer_config.json").exists():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), **_options(spec))
+    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"model.name: cannot load the adapter of {folder}: {error}") from error
+    return model, tokenizer
+
+
+def _options(spec: Model) -> dict[str, Any]:
+    revision = {"revision": spec.revision} if spec.revision else {}
+    return {"trust_remote_code": spec.trust_remote_code, **revision}
+
+
+def dtype_stored(name: str, spec: Model) -> str:
+    """The precision in which the weights of a folder or hub model are stored; here they are float32."""
+    path = Path(name).expanduser()
+    if path.is_dir() and is_adapter(path):
+        name = base_of(path)
+    elif path.is_dir():
+        name = str(path)
+    found = AutoConfig.from_pretrained(name, **_options(spec)).get_text_config().dtype
+    return str(found or "float32").removeprefix("torch.")
 
 
 def _realign(model: Any) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 import psutil
 import torch
 
-from trainer.engine import checkpoint
 from trainer.engine.failure import Failure, Halt, Verdict
 from trainer.engine.knobs import with_knobs
 from trainer.engine.means import Means
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     from trainer.engine.evaluate import Evaluation
     from trainer.engine.policy import Policy
     from trainer.engine.reference import Reference
+    from trainer.engine.saving import Saver
     from trainer.engine.session import Session
     from trainer.engine.state import State
     from trainer.methods import Loss
-    from trainer.rundir import RunDir
     from trainer.spec import RunSpec
 
 
@@ -72,8 +71,7 @@ class Loop:
     cursor: Cursor
     evaluation: Evaluation | None
     state: State
-    checkpoints: RunDir
-    """Where checkpoints go: the run's directory, or that of the warm-up."""
+    saver: Saver
     phase: str = "train"
     prefix: str = ""
     """Before every metric key: "warmup/" during the warm-up."""
@@ -86,19 +84,21 @@ class Loop:
         self.started = time.monotonic() - state.elapsed
         self._enter(self.phase)
         session.clock.lap()
-        try:
-            while True:
-                self._apply_knobs()
-                done = self._done()
-                self._evaluate(done is not None)
-                self._save(final=done is not None)
-                if done is not None:
-                    return done
-                session.orders.check(now=True)
-                self._step()
-        except Halt:
-            self._save_for_later()
-            raise
+        with self.saver:
+            try:
+                while True:
+                    self._apply_knobs()
+                    done = self._done()
+                    self._evaluate(done is not None)
+                    self._save(final=done is not None)
+                    if done is not None:
+                        return done
+                    session.orders.check(now=True)
+                    self._step()
+                    self.saver.look()
+            except Halt:
+                self._save_for_later()
+                raise
 
     # --- the parts of a turn ---------------------------------------------------------------------
 
@@ -188,38 +188,13 @@ class Loop:
             self._publish(final=False)
 
     def _publish(self, final: bool) -> None:
-        session, state, policy = self.session, self.state, self.spec.checkpoint
+        session, state = self.session, self.state
         session.orders.check_fence()
         self._enter("checkpoint")
         with session.clock.part("checkpoint"):
             state.saved, state.elapsed = state.step, self.elapsed()
             metrics = state.metrics if state.evaluated == state.step else {}
-            published = checkpoint.publish(
-                self.checkpoints.checkpoint(state.step),
-                policy=self.policy,
-                snapshot=checkpoint.Snapshot(
-                    state.to_json(), self.optimizer, self.learner.tensors(state)
-                ),
-                attempt=session.attempt.number,
-                step=state.step,
-                metrics=metrics,
-            )
-            removed = checkpoint.prune(
-                self.checkpoints,
-                keep_last=policy.keep_last,
-                keep_best=policy.keep_best,
-                metric=policy.best_metric or best_metric(self.spec),
-            )
-        if not self.prefix:
-            session.report.checkpoint(
-                step=state.step,
-                path=published.path.relative_to(session.run.path).as_posix(),
-                bytes=published.bytes,
-                sha256=published.sha256,
-                metrics=metrics,
-                final=final,
-                removed=removed,
-            )
+            self.saver.save(state, self.learner.tensors(state), metrics, final)
         if not final:
             self._enter(self.phase)
 

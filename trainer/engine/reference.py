@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
+from trainer.engine.adapted import adapter_off
 from trainer.engine.forward import token_scores
 
 if TYPE_CHECKING:
@@ -21,14 +23,25 @@ class Reference:
     """Log-probabilities under the reference, without gradient."""
 
     load: Callable[[], Policy]
+    shared: bool = False
+    """It is the policy itself with its adapter switched off: no second model in memory."""
     _policy: Policy | None = field(default=None, repr=False)
+
+    @classmethod
+    def without_adapter(cls, policy: Policy) -> Reference:
+        """The base that the policy's adapter stands on."""
+        return cls(lambda: policy, shared=True)
 
     def get(self) -> Policy:
         """The model; loaded once."""
         if self._policy is None:
             self._policy = self.load()
-            self._policy.model.requires_grad_(False)
+            if not self.shared:
+                self._policy.model.requires_grad_(False)
         return self._policy
+
+    def _frozen(self) -> AbstractContextManager[None]:
+        return adapter_off(self.get().model) if self.shared else nullcontext()
 
     def token_logps(
         self,
@@ -38,6 +51,6 @@ class Reference:
         temperature: float,
     ) -> torch.Tensor:
         """Log-probabilities (B, A) of the wanted answers' tokens, 0 behind their end."""
-        with torch.no_grad():
+        with torch.no_grad(), self._frozen():
             scores = token_scores(self.get(), sequences, wanted, rows=rows, temperature=temperature)
             return scores.padded()[0]

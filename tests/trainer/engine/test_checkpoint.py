@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -10,19 +11,28 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.trainer.engine.support import KINDS, make_policy
 from trainer.engine import checkpoint
+from trainer.engine.failure import Halt
+from trainer.engine.retention import best_of, prune
+from trainer.engine.snapshot import Snapshot
 from trainer.rundir import RunDir
+from trainer.spec import CheckpointPolicy
 
 TIED = {"tied": True}, {"tied": False}
 
 
-def save(folder, policy, step=1, metrics=None):
+def save(folder, policy, step=1, metrics=None, **options):
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=0.1)
     sum(p.sum() for p in policy.model.parameters()).backward()
     optimizer.step()
-    snapshot = checkpoint.Snapshot({"step": step}, optimizer, {"buffer": torch.arange(3)})
-    published = checkpoint.publish(
-        folder, policy=policy, snapshot=snapshot, attempt=1, step=step, metrics=metrics or {}
+    snapshot = Snapshot.take(
+        policy,
+        optimizer,
+        state={"step": step},
+        buffers={"buffer": torch.arange(3)},
+        fingerprint={"model": {}},
     )
+    label = checkpoint.Label(1, step, metrics or {})
+    published = checkpoint.publish(folder, policy=policy, snapshot=snapshot, label=label, **options)
     return published, optimizer
 
 
@@ -48,7 +58,7 @@ def test_everything_comes_back_to_the_bit(tmp_path):
     published, optimizer = save(tmp_path / "step-1", policy)
     saved = checkpoint.read(published.path)
     assert saved.state == {"step": 1}
-    assert torch.equal(saved.tensors["buffer"], torch.arange(3))
+    assert torch.equal(saved.buffers["buffer"], torch.arange(3))
     other = torch.optim.AdamW(policy.model.parameters(), lr=0.5)
     other.load_state_dict(saved.optimizer)
     assert str(other.state_dict()) == str(optimizer.state_dict())
@@ -80,35 +90,145 @@ def test_a_checkpoint_cut_short_leaves_no_trace(tmp_path, monkeypatch):
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
+def newest(run):
+    return checkpoint.newest(run, lambda sentence: None)
+
+
 def test_what_a_killed_attempt_left_is_tidied(tmp_path):
     run, policy = RunDir(tmp_path), make_policy()
     save(run.checkpoint(1), policy)
     half = run.checkpoints / "step-2.tmp-1-99"
     half.mkdir()
     (half / "model.safetensors").write_bytes(b"half")
-    # Killed between the two renames of a replacement.
+    # Killed between the two renames of a replacement, and inside a removal.
     save(run.checkpoint(3), policy)
     run.checkpoint(3).rename(run.checkpoints / "step-3.old-99")
-    assert checkpoint.newest(run) == run.checkpoint(3)
+    (run.checkpoints / "step-4.gone-99").mkdir()
+    assert newest(run) == run.checkpoint(3)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["step-1", "step-3"]
+
+
+POINTS = ["_write_model", "_write_state", "sha256_of", "_fsync", "os.replace", "shutil.rmtree"]
+
+
+class Killed(BaseException):
+    """What no handler may clear up after: the process is gone."""
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("replacing", [False, True])
+def test_killed_anywhere_in_a_save_a_whole_checkpoint_is_left(
+    tmp_path, monkeypatch, point, replacing
+):
+    """Every call of every kind is cut short in turn, until a save gets through."""
+    policy, calls = make_policy(), 0
+    while True:
+        run = RunDir(tmp_path / str(calls))
+        save(run.checkpoint(1), policy)
+        if replacing:
+            save(run.checkpoint(2), policy, metrics={"old": 1.0})
+        with monkeypatch.context() as patch:
+            cut = _cut_short(patch, point, calls)
+            with contextlib.suppress(Killed):
+                save(run.checkpoint(2), policy, metrics={"new": 1.0})
+        found = newest(run)
+        assert found is not None and checkpoint.read(found).buffers["buffer"].tolist() == [0, 1, 2]
+        assert found.name == "step-2" or not replacing
+        whole = {"step-1", found.name}
+        assert {path.name for path in run.checkpoints.iterdir()} == whole
+        if not cut():
+            break
+        calls += 1
+    assert calls >= 1
+
+
+def _cut_short(patch, point, at):
+    """Die at the `at`-th call of a function, after which nothing of the dead process runs any more."""
+    owner, name = checkpoint, point
+    if "." in point:
+        module, name = point.split(".")
+        owner = getattr(checkpoint, module)
+    real, seen, dead = getattr(owner, name), [0], []
+
+    def die(*arguments, **options):
+        if dead:
+            raise Killed
+        seen[0] += 1
+        if seen[0] == at + 1:
+            dead.append(True)
+            patch.setattr(checkpoint.shutil, "rmtree", lambda *a, **o: None)
+            raise Killed
+        return real(*arguments, **options)
+
+    patch.setattr(owner, name, die)
+    return lambda: bool(dead)
 
 
 def test_a_folder_without_a_manifest_is_no_checkpoint(tmp_path):
     run = RunDir(tmp_path)
     save(run.checkpoint(1), make_policy())
     run.checkpoint(9).mkdir()
-    assert checkpoint.newest(run) == run.checkpoint(1)
+    assert newest(run) == run.checkpoint(1)
+
+
+def keep(**rules):
+    return CheckpointPolicy(**{"keep_last": 1, "keep_best": 0, **rules})
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
     run, policy = RunDir(tmp_path), make_policy()
     for step, reward in ((1, 0.1), (2, 0.9), (3, 0.2), (4, 0.3)):
         save(run.checkpoint(step), policy, step, {"eval/reward": reward, "eval/loss": reward})
-    kept = {"keep_last": 1, "keep_best": 1}
-    assert checkpoint.prune(run, **kept, metric="eval/reward") == [1, 3]
+    assert prune(run, keep(keep_best=1), metric="eval/reward", step=4) == [1, 3]
     assert run.checkpoint_steps() == [2, 4]
+    assert best_of(run) == run.checkpoint(2)
+    note = json.loads((run.checkpoints / "best.json").read_text())
+    assert note == {"step": 2, "path": "step-2", "metric": "eval/reward", "value": 0.9}
     save(run.checkpoint(5), policy, 5, {"eval/loss": 5.0})
-    assert checkpoint.prune(run, **kept, metric="eval/loss") == [2]
+    assert prune(run, keep(keep_best=1), metric="eval/loss", step=5) == [2]
+    assert best_of(run) == run.checkpoint(4)
+
+
+def test_every_so_many_steps_one_stays_for_good(tmp_path):
+    run, policy = RunDir(tmp_path), make_policy()
+    for step in range(1, 9):
+        save(run.checkpoint(step), policy, step)
+        prune(run, keep(keep_every=3), metric="eval/reward", step=step)
+    assert run.checkpoint_steps() == [3, 6, 8]
+
+
+def test_what_lies_ahead_of_the_run_pushes_nothing_out(tmp_path):
+    run, policy = RunDir(tmp_path), make_policy()
+    for step in (2, 9):
+        save(run.checkpoint(step), policy, step)
+    assert prune(run, keep(), metric="eval/reward", step=2) == []
+    assert run.checkpoint_steps() == [2, 9]
+
+
+def test_a_manifest_that_cannot_be_read_has_no_say_in_what_is_kept(tmp_path):
+    run, policy = RunDir(tmp_path), make_policy()
+    for step in (1, 2):
+        save(run.checkpoint(step), policy, step, {"eval/reward": 1.0})
+    (run.checkpoint(1) / "manifest.json").write_text("{")
+    assert prune(run, keep(keep_best=1), metric="eval/reward", step=2) == [1]
+
+
+def test_a_fence_at_the_last_moment_keeps_the_checkpoint_back(tmp_path):
+    def fenced():
+        raise Halt("stopped", "fenced", "attempt 2 has taken over")
+
+    run = RunDir(tmp_path)
+    with pytest.raises(Halt, match="taken over"):
+        save(run.checkpoint(1), make_policy(), may_publish=fenced)
+    assert list(run.checkpoints.iterdir()) == []
+
+
+def test_the_manifest_says_what_the_weights_are(runs):
+    assert runs.run("run", *KINDS["sft"]) == 0
+    manifests = [checkpoint.manifest_of(runs.dir("run").checkpoint(step)) for step in (4, 6)]
+    assert [manifest["final"] for manifest in manifests] == [False, True]
+    assert manifests[1]["weights"] == {"dtype": "float32", "stored_dtype": "float32"}
+    assert manifests[1]["spec_sha256"] == runs.dir("run").spec_raw()["sha256"]
 
 
 def test_retention_holds_in_a_run(runs):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,6 +20,14 @@ from trainer.engine import checkpoint, orders
 from trainer.engine.evaluate import Evaluation
 
 LAST = TINY["budget"]["max_steps"]
+
+
+@contextmanager
+def edited(run):
+    """spec.json as somebody edits it by hand."""
+    raw = json.loads(run.spec_path.read_text())
+    yield raw["spec"]
+    run.spec_path.write_text(json.dumps(raw))
 
 
 def assert_equal(runs, one, two):
@@ -97,14 +109,81 @@ def test_counters_go_on_after_resuming(runs, stop_after):
     assert tokens == sorted(tokens) and len(tokens) == LAST and tokens[0] > 0
 
 
-def test_a_damaged_checkpoint_is_passed_over(runs):
+def _flip(folder):
+    path = folder / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "a flipped bit": (_flip, "model.safetensors was changed"),
+    "truncated weights": (
+        lambda folder: os.truncate(folder / "model.safetensors", 100),
+        "model.safetensors was changed",
+    ),
+    "truncated state": (
+        lambda folder: os.truncate(folder / "trainer/state.safetensors", 9),
+        "trainer/state.safetensors was changed",
+    ),
+    "no manifest": (
+        lambda folder: (folder / "manifest.json").unlink(),
+        "it has no manifest.json",
+    ),
+    "half a manifest": (
+        lambda folder: os.truncate(folder / "manifest.json", 40),
+        "manifest.json cannot be read",
+    ),
+    "a manifest of another kind": (
+        lambda folder: (folder / "manifest.json").write_text("[]"),
+        "manifest.json cannot be read",
+    ),
+    "a manifest that names nothing": (
+        lambda folder: (folder / "manifest.json").write_text('{"files": {}}'),
+        "manifest.json does not name trainer/state.json",
+    ),
+    "a file gone": (
+        lambda folder: (folder / "config.json").unlink(),
+        "config.json is missing",
+    ),
+    "an empty folder": (
+        lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+        "it has no manifest.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(runs, capsys, case):
+    damage, sentence = DAMAGE[case]
     assert runs.run("run", *KINDS["sft"]) == 0
     before = runs.checkpoint_bytes("run", LAST)
-    weights = runs.dir("run").checkpoint(LAST) / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    damage(runs.dir("run").checkpoint(LAST))
+    capsys.readouterr()
     assert runs.resume("run") == 0
-    assert runs.events("run", 2)[1]["data"]["resumed_from"] == "step-4"
+    events = runs.events("run", 2)
+    alerts = [event for event in events if event["type"] == "alert"]
+    assert [alert["level"] for alert in alerts] == ["warning"]
+    assert f"step-6 is damaged and was passed over: {sentence}" in alerts[0]["message"]
+    assert f"warning: {alerts[0]['message']}" in capsys.readouterr().err
+    loaded = [event["data"].get("resumed_from") for event in events if event["type"] == "status"]
+    assert "step-4" in loaded
     assert runs.checkpoint_bytes("run", LAST) == before
+    assert checkpoint.damage(runs.dir("run").checkpoint(LAST)) == ""
+
+
+def test_a_damaged_newest_checkpoint_does_not_push_good_ones_out(runs, stop_after):
+    keep = ["checkpoint.every_steps=1", "checkpoint.keep_last=1"]
+    assert runs.run("run", *KINDS["sft"], *keep, "budget.max_steps=4") == 0
+    folder = runs.dir("run").checkpoints
+    # An older one that is whole, below a newer one that is not.
+    shutil.copytree(folder / "step-4", folder / "step-9")
+    _flip(folder / "step-9")
+    stop_after(runs.dir("run"), 2, 5, Control("stop"))
+    with edited(runs.dir("run")) as spec:
+        spec["budget"]["max_steps"] = 6
+    assert runs.resume("run") == 3
+    assert checkpoint.newest(runs.dir("run"), lambda sentence: None) == folder / "step-5"
 
 
 @pytest.mark.slow
@@ -152,8 +231,8 @@ def test_an_evaluation_cut_short_is_made_good_and_saved_with_its_checkpoint(runs
 
     monkeypatch.setattr(Evaluation, "values", stop_at_4)
     assert runs.run("run", *KINDS["sft"]) == 3
-    assert checkpoint.metrics_of(runs.dir("run").checkpoint(4)) == {}
+    assert checkpoint.manifest_of(runs.dir("run").checkpoint(4))["metrics"] == {}
     monkeypatch.undo()
     assert runs.resume("run") == 0
     assert (4, "eval/loss") in runs.metrics("run")
-    assert "eval/loss" in checkpoint.metrics_of(runs.dir("run").checkpoint(4))
+    assert "eval/loss" in checkpoint.manifest_of(runs.dir("run").checkpoint(4))["metrics"]
