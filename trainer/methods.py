@@ -80,6 +80,11 @@ class Objective(Method):
         return self.needs
 
     @property
+    def embedding_noise(self) -> float:
+        """Alpha of the noise that training forwards add to input embeddings (NEFTune); 0 adds none."""
+        return 0.0
+
+    @property
     def silent_without_advantage(self) -> bool:
         """Whether an answer with advantage 0 has exactly no gradient, so that its forward pass may be skipped."""
         return False
@@ -151,7 +156,9 @@ class Outcomes:
     @property
     def total_N(self) -> torch.Tensor:
         """Reward less the KL penalty summed over the answer (N,)."""
-        return self.reward_N if self.penalty_NT is None else self.reward_N - self.penalty_NT.sum(-1)
+        if self.penalty_NT is None:
+            return self.reward_N
+        return self.reward_N - self.penalty_NT.masked_fill(~self.mask_NT, 0.0).sum(-1)
 
 
 class Advantage(Method):

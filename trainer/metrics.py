@@ -50,11 +50,13 @@ def help_of(key: str) -> MetricHelp:
     if found is not None:
         return found
     if key.startswith("eval/"):
-        # eval/SOURCE/reward; a source's name may hold slashes.
-        source, _, metric = key.removeprefix("eval/").rpartition("/")
-        inner_help = _EXACT.get(f"eval/{metric}") or _match(f"eval/{metric}")
-        if source and inner_help is not None:
-            return replace(inner_help, title=f"{inner_help.title} ({source})")
+        # eval/SOURCE/reward; a source's name may hold slashes, and so may a metric's.
+        parts = key.removeprefix("eval/").split("/")
+        for cut in range(1, len(parts)):
+            source, metric = "/".join(parts[:cut]), "/".join(parts[cut:])
+            inner_help = _EXACT.get(f"eval/{metric}") or _match(f"eval/{metric}")
+            if source and inner_help is not None:
+                return replace(inner_help, title=f"{inner_help.title} ({source})")
     return MetricHelp(key, "A metric of this run's own methods.")
 
 
