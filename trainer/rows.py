@@ -1,10 +1,11 @@
 """From a data source of the spec to rows: find, read, rename, split, transform, check, limit.
 
 Columns after this: `prompt`, and by kind of objective `completion`, or `chosen` and `rejected`, or
-nothing; `answer` and every other column stay for the rewards. Two names are understood without a
-mapping, so that GSM8K's own files work as they are: `question` where there is no `prompt`, and, for
-demonstrations, `answer` where there is no `completion`. Rows that hold whole conversations (`messages`,
-or `chosen` and `rejected` as lists of messages) are taken apart, see trainer/conversations.py.
+`completion` and `rating`, or nothing; `answer` and every other column stay for the rewards. Two names are
+understood without a mapping, so that GSM8K's own files work as they are: `question` where there is no
+`prompt`, and, for demonstrations, `answer` where there is no `completion`. Rows that hold whole
+conversations (`messages`, or `chosen` and `rejected` as lists of messages) are taken apart, see
+trainer/conversations.py.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 from trainer import registry, tables
 from trainer.conversations import is_chat, unfolded
 from trainer.methods import Row, Source
+from trainer.ratings import COLUMN as RATING
+from trainer.ratings import qualities_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -276,6 +279,8 @@ def _checked(
     for name in sorted(wanted, key=lambda name: name != "prompt"):
         if name not in present:
             raise ValueError(_missing(name, present, wanted, origin))
+    if RATING in wanted:
+        qualities_of(rows, origin)
     dropped: Counter[str] = Counter()
     kept: list[Row] = []
     for number, row in enumerate(rows, start=1):

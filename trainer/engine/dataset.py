@@ -22,7 +22,10 @@ ANSWER_COLUMNS: dict[LearnsFrom, tuple[str, ...]] = {
     "rollouts": (),
     "demonstrations": ("completion",),
     "pairs": ("chosen", "rejected"),
+    "ratings": ("completion",),
 }
+VALUE_COLUMNS: dict[LearnsFrom, tuple[str, ...]] = {"ratings": ("rating",)}
+"""Columns besides the texts without which a row teaches nothing."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Example:
     row: Row
     prompt: list[int]
     answers: tuple[list[int], ...]
-    """None online, one for a demonstration, chosen and rejected for a pair."""
+    """None online, one for a demonstration or a rating, chosen and rejected for a pair."""
 
     @property
     def text(self) -> str:
@@ -60,7 +63,8 @@ def parts_load(
     datasets: Mapping[str, Path],
 ) -> list[Part]:
     """The rows of every source. Raises ValueError that says what to change."""
-    wanted = frozenset({"prompt", *ANSWER_COLUMNS[learns_from]})
+    columns = (*ANSWER_COLUMNS[learns_from], *VALUE_COLUMNS.get(learns_from, ()))
+    wanted = frozenset({"prompt", *columns})
     parts: list[Part] = []
     for source in sources:
         loaded = rows_load(source, seed=seed, wanted=wanted, datasets=datasets)
