@@ -179,6 +179,8 @@ class Job:
         loop = self._loop(
             self.spec, policy, self.train_parts, self.eval_parts, resumed, self.session.run
         )
+        if resumed is not None:
+            loop.saver.announce(resumed)
         if self.warm_spec is not None and resumed is None:
             # budget.max_minutes counts the warm-up too.
             loop.state.elapsed = self.models.warmed()["elapsed"]
@@ -219,6 +221,7 @@ class Job:
             evaluation = Evaluation(self.session, spec, policy, eval_parts, pairs)
         if saved is not None:
             optimizer.load_state_dict(saved.optimizer)
+            reference.restore(saved.buffers)
             learner.restore(saved.buffers)
             # Last of all: whatever was built above may have drawn.
             randomness.restore(saved.random)

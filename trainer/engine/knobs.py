@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from trainer.spec import spec_parse
 from trainer.specfile import set_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from pydantic import BaseModel
 
     from trainer.spec import RunSpec
 
@@ -28,9 +28,9 @@ def with_knobs(spec: RunSpec, knobs: Mapping[str, Any]) -> RunSpec:
 def is_live(spec: RunSpec, path: str) -> bool:
     """Whether a knob may change while the run is going."""
     *sections, name = path.split(".")
-    place: BaseModel | None = spec
+    place: Any = spec
     for section in sections:
         place = getattr(place, section, None)
-    info = type(place).model_fields.get(name) if place is not None else None
+    info = type(place).model_fields.get(name) if isinstance(place, BaseModel) else None
     extra = info.json_schema_extra if info is not None else None
     return isinstance(extra, dict) and bool(extra.get("live"))

@@ -120,9 +120,11 @@ class Saver:
         label = checkpoint.Label(
             manifest["attempt"], manifest["step"], manifest["metrics"], manifest.get("final", False)
         )
-        kept = self.folder.checkpoint_steps()
-        gone = sorted({event["step"] for event in told} - set(kept))
-        self._tell([Done(label, published, gone)])
+        standing: set[int] = set()
+        for event in told:
+            standing = (standing | {event["step"]}) - set(event["removed"])
+        gone = standing - set(self.folder.checkpoint_steps())
+        self._tell([Done(label, published, sorted(gone))])
 
     def __enter__(self) -> Saver:
         return self
