@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from trainer.engine.adapted import adapter_load, base_of, is_adapter
+from trainer.engine.chat import end_of_turn
 from trainer.engine.policy import Policy
 from trainer.engine.probe import probe
+from trainer.engine.scorer import is_scorer, scorer_ready
 from trainer.engine.starter import Shape, starter_model, starter_tokenizer
 from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
 
@@ -76,14 +83,20 @@ def folder_load(name: str, spec: Model) -> tuple[Any, Any]:
     options = _options(spec)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, use_safetensors=True, **options
-        )
+        kind = AutoModelForCausalLM
+        if _classifies(AutoConfig.from_pretrained(name, **options)):
+            kind = AutoModelForSequenceClassification
+        model = kind.from_pretrained(name, dtype=torch.float32, use_safetensors=True, **options)
         _realign(model)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"model.name: cannot load {name}: {reason}") from error
     return model, tokenizer
+
+
+def _classifies(config: Any) -> bool:
+    """Whether a folder was saved as a sequence classifier: what a reward model is to transformers."""
+    return any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
 
 
 def _adapter_load(folder: Path, spec: Model) -> tuple[Any, Any]:
@@ -131,18 +144,30 @@ def policy_make(model: Any, tokenizer: Any, device: torch.device, dtype: str) ->
         tokenizer.pad_token_id = pad
     model.to(device)
     model.config.use_cache = True
+    if getattr(model, "generation_config", None) is not None:
+        # An export must end its answers where they were trained to end.
+        model.generation_config.eos_token_id = list(eos) if len(eos) > 1 else eos[0]
     # Dropout stays off: sampler and trainer must see the same policy.
     model.eval()
     policy = Policy(model, tokenizer, device, DTYPES[dtype], eos_ids=eos, pad_id=pad)
-    probe(policy)
+    if is_scorer(model):
+        scorer_ready(policy)
+    elif model.get_output_embeddings() is None:
+        raise ValueError(
+            f"model.name: a {type(model).__name__} ends neither in a vocabulary nor in a score head"
+        )
+    else:
+        probe(policy)
     return policy
 
 
 def _eos_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Every end token, the tokenizer's first."""
+    """Every end token: the tokenizer's first, and the one that ends a turn of its chat template."""
     found: list[int] = []
-    generation = getattr(model, "generation_config", None)
-    for value in (tokenizer.eos_token_id, getattr(generation, "eos_token_id", None)):
+    # A reward model generates nothing; its config keeps what its language model ended answers with.
+    generation = getattr(model, "generation_config", None) or model.config.get_text_config()
+    named = (tokenizer.eos_token_id, getattr(generation, "eos_token_id", None))
+    for value in (*named, end_of_turn(tokenizer)):
         for token in value if isinstance(value, list) else [value]:
             if token is not None and token not in found:
                 found.append(int(token))

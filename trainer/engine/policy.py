@@ -1,4 +1,4 @@
-"""A causal language model with what sampling and training need to know about it."""
+"""A causal language model, or a reward model, with what sampling and training need to know about it."""
 
 from __future__ import annotations
 
@@ -76,5 +76,7 @@ class Policy:
         """Weights, embeddings left out: what the arithmetic of a token is proportional to."""
         embedding = self.model.get_input_embeddings()
         total = sum(p.numel() for p in self.model.parameters())
-        tied = self.model.get_output_embeddings().weight is embedding.weight
+        output = self.model.get_output_embeddings()
+        # A reward model has no output embedding: all but a sliver of its arithmetic is the trunk's.
+        tied = output is not None and output.weight is embedding.weight
         return total if tied else total - embedding.weight.numel()

@@ -51,12 +51,12 @@ def probe(policy: Policy) -> None:
                 setattr(policy, name, good)
     finally:
         model.train(was_training)
-    if _short_window(policy):
+    if short_window(policy):
         # A mask of ours replaces the window, and the probe is too short to notice.
         policy.shared_prefix = False
 
 
-def _short_window(policy: Policy) -> bool:
+def short_window(policy: Policy) -> bool:
     """Whether some layers see fewer tokens than a shared row may hold."""
     window = getattr(policy.model.config.get_text_config(), "sliding_window", None)
     return isinstance(window, int) and window < ROW_TOKENS
