@@ -47,9 +47,10 @@ def adapter_attach(model: Any, config: Any, seed: int) -> None:
     # New weights are a pure function of the seed, and no other draw moves.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, model, adapter_name=NAME)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ValueError("adapter.target_modules: no layer of this model has such a name")
+        try:
+            inject_adapter_in_model(config, model, adapter_name=NAME)
+        except ValueError as error:
+            raise ValueError(f"adapter.target_modules: {error}") from error
 
 
 def adapter_load(model: Any, folder: Path) -> None:

@@ -20,6 +20,7 @@ from trainer.engine.failure import Failure
 from trainer.engine.fingerprint import weights_digest
 from trainer.engine.load import dtype_stored, folder_load, policy_make, starter_build
 from trainer.engine.reference import Reference
+from trainer.engine.scorer import is_scorer, outputs_check, scorer_make
 from trainer.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -49,8 +50,12 @@ class Models:
         *,
         warm_spec: RunSpec | None,
         parts: Sequence[Part],
+        outputs: Sequence[str] = (),
+        warm_outputs: Sequence[str] = (),
     ) -> None:
+        """`outputs` name the scores that a reward model gives; none where a language model is trained."""
         self.session, self.spec, self.device = session, spec, device
+        self.outputs, self.warm_outputs = outputs, warm_outputs
         self.warm_spec, self.parts = warm_spec, parts
         self.start_digest = ""
         """Of the start model's weights, once it was made; kept in every checkpoint."""
@@ -75,7 +80,7 @@ class Models:
     def policy(self, resumed: Path | None = None) -> Policy:
         """The model to train: from a checkpoint of this run, or as the run starts."""
         if resumed is not None:
-            return self._resumed(resumed)
+            return self._ended(self._resumed(resumed), self.outputs)
         policy = self._start(self.spec.adapter)
         self.start_digest = weights_digest(policy.model)
         return policy
@@ -84,8 +89,9 @@ class Models:
         """The model that the warm-up trains."""
         assert self.warm_spec is not None
         if resumed is not None:
-            return self._resumed(resumed)
-        return self._adapted(self._base(), self.warm_spec.adapter)
+            return self._ended(self._resumed(resumed), self.warm_outputs)
+        policy = self._adapted(self._base(), self.warm_spec.adapter)
+        return self._ended(policy, self.warm_outputs)
 
     def _resumed(self, folder: Path) -> Policy:
         policy = self._make(*folder_load(str(folder), self.spec.model))
@@ -100,9 +106,24 @@ class Models:
     def _start(self, adapter: Adapter) -> Policy:
         """The start model, warmed up where the spec says so, with the adapter that is trained."""
         if self.warm_spec is None:
-            return self._adapted(self._base(), adapter)
+            return self._ended(self._adapted(self._base(), adapter), self.outputs)
         folder = self.warm_run.checkpoint(self.warmed()["step"])
-        return self._adapted(self._make(*folder_load(str(folder), self.spec.model)), adapter)
+        warm = self._make(*folder_load(str(folder), self.spec.model))
+        return self._ended(self._adapted(warm, adapter), self.outputs)
+
+    def _ended(self, policy: Policy, outputs: Sequence[str]) -> Policy:
+        """See that the model ends in what the objective needs: these scores, or a vocabulary."""
+        if not outputs:
+            if is_scorer(policy.model):
+                raise ValueError(
+                    f"model.name: {self.spec.model.name} is a reward model, it ends in scores and cannot "
+                    "write; name a language model"
+                )
+        elif is_scorer(policy.model):
+            outputs_check(policy.model, outputs)
+        else:
+            scorer_make(policy, outputs, self.spec.seed)
+        return policy
 
     def _adapted(self, policy: Policy, adapter: Adapter) -> Policy:
         """Put the adapter in, or go on with the one that the start model has."""
@@ -191,9 +212,15 @@ class Models:
         if warm:
             return Reference(self._base)
         name = self.session.reference_path or self.spec.reference.name
+        moves = self.spec.reference.sync_every > 0
         if name:
+            if moves and is_adapted(policy.model):
+                raise ValueError(
+                    "reference.sync_every: an adapter can only be pulled towards one like it; "
+                    "leave reference.name empty, or train without an adapter"
+                )
             return Reference(lambda: self._named(name))
-        if is_adapted(policy.model) and not self._starts_adapted():
+        if is_adapted(policy.model) and not moves and not self._starts_adapted():
             return Reference.without_adapter(policy)
         return Reference(lambda: self._start_again(start_digest))
 
