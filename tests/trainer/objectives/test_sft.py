@@ -44,3 +44,23 @@ def test_it_counts_the_tokens_that_were_likeliest() -> None:
     made.correct_BT = torch.ones(2, 4, dtype=torch.bool)
     made.correct_BT[1, 0] = False
     assert SFT().loss(made).means["mean_token_accuracy"] == (5.0, 6.0)
+
+
+def test_the_gradient_of_micro_batches_sums_to_that_of_the_whole() -> None:
+    logp = (-torch.rand(2, 4)).requires_grad_()
+    SFT().loss(batch(logp)).value.backward()
+    whole, logp.grad = logp.grad, None
+    for row in range(2):
+        SFT().loss(batch(logp, slice(row, row + 1))).value.backward()
+    assert whole is not None and logp.grad is not None
+    assert torch.equal(logp.grad, whole)
+
+
+def test_a_batch_without_trained_tokens_has_loss_zero() -> None:
+    empty = Demonstrations(torch.zeros(2, 4, dtype=torch.bool), logp_BT=torch.full((2, 4), -1.0))
+    empty.weight_BT = SFT().token_weights(empty)
+    assert SFT().loss(empty).value.item() == 0.0
+
+
+def test_it_asks_for_noise_only_where_the_knob_is_on() -> None:
+    assert SFT().embedding_noise == 0.0 and SFT(neftune_alpha=5).embedding_noise == 5.0

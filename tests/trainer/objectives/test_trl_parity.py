@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from trainer.engine.batches import Demonstrations, Pairs, Rollouts
-from trainer.registry import Outcomes, family
+from trainer.registry import family
 
 trl = pytest.importorskip("trl", reason="TRL is the numeric reference: pip install trl==1.16.0")
 
@@ -145,32 +145,6 @@ def test_grpo_equals_trl(
         assert total / count == pytest.approx(metrics["kl"][0], rel=1e-5)
 
 
-@pytest.mark.parametrize("scale", ["group", "batch", "none"])
-def test_group_advantages_equal_trl(scale: str) -> None:
-    from trl.trainer.grpo_trainer import nanstd
-
-    torch.manual_seed(4)
-    rewards_N = torch.rand(12)
-    rewards_N[5] = torch.nan
-    grouped = rewards_N.view(-1, 4)
-    mean_N = grouped.nanmean(1).repeat_interleave(4)
-    std_N = nanstd(grouped, dim=1).repeat_interleave(4)
-    if scale == "batch":
-        std_N = nanstd(rewards_N).expand_as(rewards_N)
-    theirs_N = rewards_N - mean_N
-    if scale != "none":
-        theirs_N = theirs_N / (std_N + 1e-4)
-    method = family("advantages")["group-mean-std"](type="group-mean-std", scale=scale)
-    ours_N = method.advantages(
-        Outcomes(
-            rewards_N,
-            torch.arange(3).repeat_interleave(4),
-            torch.ones(12, 1, dtype=torch.bool),
-        )
-    )
-    assert_close(ours_N, theirs_N.nan_to_num(0.0))
-
-
 @pytest.mark.parametrize("sft_weight", [0.0, 0.7])
 def test_dpo_equals_trl(ragged: torch.Tensor, sft_weight: float) -> None:
     from trl.trainer.dpo_trainer import DPOTrainer
@@ -254,17 +228,14 @@ def test_dpo_equals_trl(ragged: torch.Tensor, sft_weight: float) -> None:
         assert total / count == pytest.approx(metrics[key][0], rel=1e-5), key
 
 
-def test_sft_equals_trl(ragged: torch.Tensor) -> None:
+def trl_sft_loss(loss_type: str, model: Any, labels: torch.Tensor) -> tuple[Any, Any]:
+    """SFTTrainer's own loss of a model, and the metrics that it took down."""
     from trl.trainer.sft_trainer import SFTTrainer
 
-    torch.manual_seed(6)
-    start_BT = -3 * torch.rand(ragged.shape)
-    correct_BT = torch.rand(ragged.shape) > 0.5
-    theirs_BT = start_BT.clone().requires_grad_()
     trainer = SFTTrainer.__new__(SFTTrainer)
     trainer.model = SimpleNamespace(training=True)
     trainer.accelerator = SimpleNamespace(**vars(accelerator()), parallelism_config=None)
-    trainer.args = SimpleNamespace(loss_type="nll", average_tokens_across_devices=False)
+    trainer.args = SimpleNamespace(loss_type=loss_type, average_tokens_across_devices=False)
     settings = {
         "aux_loss_enabled": False,
         "compute_loss_func": None,
@@ -275,6 +246,15 @@ def test_sft_equals_trl(ragged: torch.Tensor) -> None:
     }
     for name, value in settings.items():
         setattr(trainer, name, value)
+    inputs = {"attention_mask": torch.ones(labels.shape), "labels": labels}
+    return trainer.compute_loss(model, inputs), trainer._metrics["train"]
+
+
+def test_sft_equals_trl(ragged: torch.Tensor) -> None:
+    torch.manual_seed(6)
+    start_BT = -3 * torch.rand(ragged.shape)
+    correct_BT = torch.rand(ragged.shape) > 0.5
+    theirs_BT = start_BT.clone().requires_grad_()
 
     def model(**_: Any) -> SimpleNamespace:
         return SimpleNamespace(
@@ -284,8 +264,7 @@ def test_sft_equals_trl(ragged: torch.Tensor) -> None:
             is_top1=correct_BT & ragged,
         )
 
-    inputs = {"attention_mask": torch.ones(ragged.shape), "labels": torch.zeros(ragged.shape)}
-    their_loss = trainer.compute_loss(model, inputs)
+    their_loss, metrics = trl_sft_loss("nll", model, torch.zeros(ragged.shape))
     their_loss.backward()
 
     sft = family("objectives")["sft"](type="sft")
@@ -298,4 +277,4 @@ def test_sft_equals_trl(ragged: torch.Tensor) -> None:
     assert_close(loss.value.detach(), their_loss.detach())
     assert_close(ours_BT.grad, theirs_BT.grad)
     total, count = loss.means["mean_token_accuracy"]
-    assert total / count == pytest.approx(trainer._metrics["train"]["mean_token_accuracy"][0])
+    assert total / count == pytest.approx(metrics["mean_token_accuracy"][0])
