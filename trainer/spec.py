@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainer import registry
+from trainer.contradictions import contradictions
 from trainer.methods import BASIC
 from trainer.problems import Problem, SpecError, problems_of, under
 
@@ -99,10 +100,16 @@ class Model(Section):
 
 
 class Reference(Section):
-    """The frozen model that losses compare with."""
+    """The model that losses compare with."""
 
     name: str = ""
     """A model name as above; empty means the start model."""
+    sync_every: int = Field(0, ge=0)
+    """Optimizer steps after which the reference is pulled towards the policy; 0 keeps it frozen.
+    Unit: steps. Healthy: 0; 64 to 512. Source: TR-DPO, arXiv 2404.09656 (TRL: ref_model_sync_steps)."""
+    sync_mix: float = Field(0.6, gt=0, le=1)
+    """Share of the policy in the new reference; 1 replaces it. Healthy: 0.6 with a sync every 512 steps.
+    Source: arXiv 2404.09656 (TRL: ref_model_mixup_alpha)."""
 
 
 class DataSource(Section):
@@ -157,6 +164,10 @@ class Data(Section):
     """Longest prompt. Unit: tokens."""
     max_tokens: int = Field(1024, ge=2)
     """Longest prompt plus answer in training rows. Unit: tokens."""
+    train_on: Literal["answer", "assistant"] = "answer"
+    """Which tokens of a demonstrated conversation are trained on: `answer` takes its last message,
+    `assistant` every message of the assistant, end-of-turn tokens included, and nothing of the others.
+    It differs only where conversations have several turns."""
     overlong: Literal["drop", "truncate", "error"] = "drop"
     """What happens to a row over the limits: dropped and counted, cut at the end, or an error."""
 
@@ -175,6 +186,11 @@ class Rollout(Section):
     top_p: float = Field(1.0, gt=0, le=1)
     """Nucleus sampling keeps the likeliest tokens that sum to this mass. Healthy: 1 in training: the
     log-probabilities of the kept set are used on both sides."""
+    top_k: int = Field(0, ge=0)
+    """Only so many of the likeliest tokens are drawn, before top_p; 0 keeps all. Healthy: 0 in training."""
+    min_p: float = Field(0.0, ge=0, lt=1)
+    """Tokens less likely than this share of the likeliest one are never drawn, after top_k and top_p; 0 keeps
+    all. Healthy: 0 in training, 0.05 where rare tokens spoil answers. Source: arXiv 2407.01082."""
 
 
 class Batch(Section):
@@ -183,10 +199,17 @@ class Batch(Section):
     prompts_per_step: int = Field(16, ge=1, json_schema_extra=BASIC)
     """Prompts, pairs or rows in one optimizer step. Healthy: 16 to 512."""
     updates_per_rollout: int = Field(1, ge=1, le=16)
-    """Optimizer steps taken on each batch of answers (TRL: num_iterations). Healthy: 1 to 4."""
+    """Passes over each batch of answers (TRL: num_iterations). Healthy: 1 to 4."""
+    minibatches: int = Field(1, ge=1, le=1024)
+    """Optimizer steps of one pass: the prompts of a batch are divided into so many parts, whole groups each,
+    in an order of the pass's own (TRL: steps_per_generation; PPO's minibatches). Healthy: 1; 2 to 8 where
+    sampling is dear. Source: arXiv 1707.06347, algorithm 1."""
     tokens_per_microbatch: int = Field(16384, ge=1)
     """Upper bound of padded tokens in one forward pass; changes memory and speed, never the gradient.
     Unit: tokens."""
+    packing: Literal["none", "rows"] = "rows"
+    """`rows` lets short sequences share the row of a long one, each behind a mask of its own, where
+    padding would stand; `none` gives each prompt its row. Changes memory and speed, never the gradient."""
 
 
 class Budget(Section):
@@ -262,7 +285,7 @@ def with_default_advantage(value: Any) -> Any:
     tag = objective.get("type") if isinstance(objective, dict) else getattr(objective, "type", "")
     method = registry.family("objectives").get(str(tag))
     if method is not None and getattr(method, "learns_from", "") == "rollouts":
-        return {**value, "advantage": {"type": "group-mean-std"}}
+        return {**value, "advantage": {"type": method.default_advantage}}
     return value
 
 
@@ -281,7 +304,8 @@ class RunSpec(Section):
     data: Data = Data()
     objective: AnyObjective = Field(default_factory=lambda: _method("objectives", "grpo"))
     advantage: AnyAdvantage | None = None
-    """Online objectives only; left out, it is `group-mean-std`."""
+    """Online objectives only; left out, it is what the objective's authors used (`group-mean-std`; `gae` for
+    PPO)."""
     rewards: tuple[AnyReward, ...] = ()
     """Parts of the reward. Online objectives need one; others use them to grade sampled answers at
     evaluation."""
@@ -316,41 +340,10 @@ class RunSpec(Section):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Self:
-        problems = list(self._contradictions())
+        problems = contradictions(self)
         if problems:
             raise ValueError("\n".join(problems))
         return self
-
-    def _contradictions(self) -> list[str]:
-        tag = getattr(self.objective, "type", "")
-        learns_from = self.objective.learns_from
-        found: list[str] = []
-        if self.kind == "evaluate":
-            if not self.data.eval:
-                found.append("data.eval: an evaluation needs at least one source of held-out rows")
-            return found
-        if self.online and not self.rewards:
-            found.append(f"rewards: {tag} learns from rewards; add at least one")
-        if not self.online and self.advantage is not None:
-            found.append(f"advantage: {tag} learns from {learns_from}; remove the advantage")
-        compares = self.advantage is not None and "group" in self.advantage.needs
-        if self.online and compares and self.rollout.group_size < 2:
-            name = getattr(self.advantage, "type", "")
-            found.append(
-                f"rollout.group_size: {name} compares answers of one prompt; use 2 or more"
-            )
-        if not self.online and self.batch.updates_per_rollout > 1:
-            found.append(f"batch.updates_per_rollout: {tag} has no rollouts; set it to 1")
-        labels = [reward.label for reward in self.rewards]
-        doubled = sorted({label for label in labels if labels.count(label) > 1})
-        if doubled:
-            found.append(f"rewards: two are called {', '.join(doubled)}; give one a name")
-        unknown = [name for name in self.diagnostics if name not in registry.family("diagnostics")]
-        if unknown:
-            found.append(f"diagnostics: there is no {', '.join(unknown)}")
-        if self.data.max_prompt_tokens >= self.data.max_tokens:
-            found.append("data.max_prompt_tokens: must be below data.max_tokens")
-        return found
 
 
 def _method(family: str, tag: str) -> Any:

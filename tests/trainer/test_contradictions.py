@@ -1,0 +1,92 @@
+"""Each contradiction across sections is refused with a sentence at its field; what is near it passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trainer.spec import SpecError, spec_parse
+
+REWARD: dict[str, Any] = {"rewards": [{"type": "exact-match"}]}
+PPO = {"objective": {"type": "ppo"}}
+KL = {"objective": {"type": "grpo", "beta": 0.1}}
+DPO = {"objective": {"type": "dpo"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "words"),
+    [
+        (
+            PPO | {"advantage": {"type": "group-mean-std"}},
+            "advantage",
+            "ppo trains a critic, which group-mean-std does not ask; use gae",
+        ),
+        (
+            {"advantage": {"type": "gae"}},
+            "advantage",
+            "gae asks a critic, which grpo does not train; use it with ppo",
+        ),
+        (
+            {"batch": {"minibatches": 5, "prompts_per_step": 4}},
+            "batch.minibatches",
+            "5 parts cannot be made of 4 prompts",
+        ),
+        (DPO | {"batch": {"minibatches": 2}}, "batch.minibatches", "dpo has no rollouts"),
+        (
+            DPO | {"batch": {"updates_per_rollout": 2}},
+            "batch.updates_per_rollout",
+            "dpo has no rollouts",
+        ),
+        (DPO | {"rollout": {"top_p": 0.9}}, "rollout.top_p", "set it to 1"),
+        (DPO | {"rollout": {"top_k": 5}}, "rollout.top_k", "set it to 0"),
+        (DPO | {"rollout": {"min_p": 0.1}}, "rollout.min_p", "set it to 0"),
+        ({"reference": {"name": "starter"}}, "reference.name", "leave it empty"),
+        ({"reference": {"sync_every": 4}}, "reference.sync_every", "compares with no reference"),
+        (
+            {"objective": {"type": "sft"}, "reference": {"name": "starter"}},
+            "reference.name",
+            "sft compares with no reference",
+        ),
+        (
+            KL | {"reference": {"sync_every": 4}, "adapter": {"type": "lora"}},
+            "reference.sync_every",
+            "train all weights",
+        ),
+        (
+            KL | {"reference": {"sync_every": 4, "name": "starter"}},
+            "reference.sync_every",
+            "leave reference.name empty",
+        ),
+    ],
+)
+def test_it_refuses_with_a_sentence_at_the_field(
+    change: dict[str, Any], path: str, words: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        spec_parse(REWARD | change)
+    assert [problem.path for problem in caught.value.problems] == [path]
+    assert words in caught.value.problems[0].message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        PPO,
+        PPO | {"rollout": {"group_size": 1}},
+        {"advantage": {"type": "remax"}, "rollout": {"group_size": 1}},
+        {"batch": {"minibatches": 4, "prompts_per_step": 4, "updates_per_rollout": 3}},
+        {"rollout": {"top_p": 0.9, "top_k": 5, "min_p": 0.1, "temperature": 0.7}},
+        KL | {"reference": {"sync_every": 4}},
+        KL | {"reference": {"name": "starter"}, "adapter": {"type": "lora"}},
+        DPO | {"reference": {"sync_every": 4, "sync_mix": 1.0}},
+    ],
+)
+def test_what_goes_together_passes(change: dict[str, Any]) -> None:
+    assert spec_parse(REWARD | change).kind == "train"
+
+
+def test_training_never_samples_at_temperature_0() -> None:
+    with pytest.raises(SpecError) as caught:
+        spec_parse(REWARD | {"rollout": {"temperature": 0}})
+    assert [problem.path for problem in caught.value.problems] == ["rollout.temperature"]

@@ -1,0 +1,124 @@
+"""Settings that do not go together: refused before anything runs, with the field and what to change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from trainer.spec import RunSpec
+
+
+def contradictions(spec: RunSpec) -> list[str]:
+    """One sentence per contradiction, each begins with the field: `section.field: what to change`."""
+    if spec.kind == "evaluate":
+        if spec.data.eval:
+            return []
+        return ["data.eval: an evaluation needs at least one source of held-out rows"]
+    found = [*_of_rewards(spec), *_of_reference(spec)]
+    found += _of_rollouts(spec) if spec.online else _of_written_answers(spec)
+    found += _of_reward_models(spec) if "score-head" in spec.objective.uses else []
+    unknown = [name for name in spec.diagnostics if name not in registry.family("diagnostics")]
+    if unknown:
+        found.append(f"diagnostics: there is no {', '.join(unknown)}")
+    if spec.data.max_prompt_tokens >= spec.data.max_tokens:
+        found.append("data.max_prompt_tokens: must be below data.max_tokens")
+    return found
+
+
+def _of_rewards(spec: RunSpec) -> Iterator[str]:
+    if spec.online and not spec.rewards:
+        yield f"rewards: {_tag(spec.objective)} learns from rewards; add at least one"
+    labels = [reward.label for reward in spec.rewards]
+    doubled = sorted({label for label in labels if labels.count(label) > 1})
+    if doubled:
+        yield f"rewards: two are called {', '.join(doubled)}; give one a name"
+
+
+def _of_rollouts(spec: RunSpec) -> Iterator[str]:
+    tag, advantage, name = _tag(spec.objective), spec.advantage, _tag(spec.advantage)
+    assert advantage is not None
+    if "group" in advantage.needs and spec.rollout.group_size < 2:
+        yield f"rollout.group_size: {name} compares answers of one prompt; use 2 or more"
+    trains_critic, wants_critic = "critic" in spec.objective.uses, "critic" in advantage.needs
+    if trains_critic and not wants_critic:
+        fitting = _tags_needing("advantages", "critic")
+        yield f"advantage: {tag} trains a critic, which {name} does not ask; use {fitting}"
+    if wants_critic and not trains_critic:
+        fitting = _tags_needing("objectives", "critic")
+        yield f"advantage: {name} asks a critic, which {tag} does not train; use it with {fitting}"
+    if spec.batch.minibatches > spec.batch.prompts_per_step:
+        yield (
+            f"batch.minibatches: {spec.batch.minibatches} parts cannot be made of "
+            f"{spec.batch.prompts_per_step} prompts, as groups stay whole; lower it, or raise "
+            "batch.prompts_per_step"
+        )
+
+
+def _of_written_answers(spec: RunSpec) -> Iterator[str]:
+    tag, batch, rollout = _tag(spec.objective), spec.batch, spec.rollout
+    if spec.advantage is not None:
+        yield f"advantage: {tag} learns from {spec.objective.learns_from}; remove the advantage"
+    for name in ("updates_per_rollout", "minibatches"):
+        if getattr(batch, name) > 1:
+            yield f"batch.{name}: {tag} has no rollouts; set it to 1"
+    for name, off in (("top_p", 1), ("top_k", 0), ("min_p", 0)):
+        if getattr(rollout, name) != off:
+            yield (
+                f"rollout.{name}: {tag} samples at evaluation only, and that from the whole "
+                f"distribution; set it to {off}"
+            )
+
+
+def _of_reward_models(spec: RunSpec) -> Iterator[str]:
+    tag, why = _tag(spec.objective), "trains a reward model, which writes no answers"
+    if spec.rewards:
+        yield f"rewards: {tag} {why} to grade; remove the rewards"
+    if _tag(spec.adapter) != "none":
+        yield f'adapter.type: {tag} trains the whole model and its score head; set it to "none"'
+    sampling = {
+        "rollout": ("group_size", "max_new_tokens", "temperature"),
+        "evaluation": ("samples_per_prompt", "max_new_tokens", "temperature"),
+    }
+    for section, names in sampling.items():
+        given = getattr(spec, section)
+        for name in names:
+            if getattr(given, name) != type(given).model_fields[name].default:
+                yield f"{section}.{name}: {tag} {why}; remove it"
+
+
+def _of_reference(spec: RunSpec) -> Iterator[str]:
+    tag, reference = _tag(spec.objective), spec.reference
+    if "reference" not in spec.objective.uses:
+        for name, off in (("name", "leave it empty"), ("sync_every", "set it to 0")):
+            if getattr(reference, name):
+                yield f"reference.{name}: {tag} compares with no reference as it is set; {off}"
+        return
+    if not reference.sync_every:
+        return
+    if _tag(spec.adapter) != "none":
+        yield (
+            "reference.sync_every: the reference of an adapter is the base beneath it, which does not "
+            "move; set it to 0, or train all weights"
+        )
+    if reference.name:
+        yield (
+            "reference.sync_every: a reference that follows the policy begins as the start model; "
+            "leave reference.name empty, or set it to 0"
+        )
+
+
+def _tags_needing(family: str, need: str) -> str:
+    tags = [
+        tag
+        for tag, method in sorted(registry.family(family).items())
+        if need in getattr(method, "needs", ())
+    ]
+    return " or ".join(tags) or "another method"
+
+
+def _tag(method: object) -> str:
+    return str(getattr(method, "type", ""))
