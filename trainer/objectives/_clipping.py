@@ -63,7 +63,7 @@ def with_clip_ratios(
     low, high, cells = low & counted, high & counted, float(counted.sum())
     found = PerToken(
         loss,
-        {
+        means={
             "clip_ratio/low_mean": (float(low.sum()), cells),
             "clip_ratio/high_mean": (float(high.sum()), cells),
             "clip_ratio/region_mean": (float((low | high).sum()), cells),

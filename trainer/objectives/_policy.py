@@ -214,13 +214,18 @@ class PolicyObjective(Objective):
             found.means["off_policy_masked_frac"] = (float(dropped_B1.sum()), answers)
         # where, not multiply: padding may hold NaN, and NaN times 0 is NaN.
         value = (weight_BT * torch.where(acts_BT, found.loss, 0.0)).sum()
+        if found.beside_BT is not None:
+            beside_BT = torch.where(tokens.mask_BT, found.beside_BT, 0.0)
+            value = value + (self.all_weights(batch) * beside_BT).sum()
         value = value + self._kl_term(batch, tokens, found)
         if self.has_bonus:
-            if batch.tokens:
-                share = float(batch.mask_BT.sum()) / batch.tokens
-                found.means["policy_loss"] = (float(value.detach()), share)
+            found.means["policy_loss"] = (float(value.detach()), self.share(batch))
             value = value - self._bonus(batch, tokens, found)
         return Loss(value, found.means, found.maxima, found.minima)
+
+    def share(self, batch: "Rollouts") -> float:
+        """This micro-batch's share of the optimizer batch: a mean's n for a value that is summed."""
+        return float(batch.mask_BT.sum()) / batch.tokens if batch.tokens else 0.0
 
     def all_weights(self, batch: "Rollouts") -> "torch.Tensor":
         """Weights (B, T) of terms that the top-entropy mask does not reach."""

@@ -45,6 +45,8 @@ class PerToken:
     """The policy loss of each token (B, T) or, the same for all tokens of an answer, (B, 1)."""
 
     loss: "torch.Tensor"
+    beside_BT: "torch.Tensor | None" = None
+    """A further loss of each token that neither `top_entropy` nor `off_policy_delta` takes away."""
     means: dict[str, tuple[float, float]] = field(default_factory=dict)
     maxima: dict[str, float] = field(default_factory=dict)
     minima: dict[str, float] = field(default_factory=dict)
