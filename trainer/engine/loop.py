@@ -13,10 +13,11 @@ import torch
 from trainer.engine.failure import Failure, Halt, Verdict
 from trainer.engine.knobs import with_knobs
 from trainer.engine.means import Means
+from trainer.engine.progression import repeatable, share_done, total_steps
 from trainer.engine.update import Diverged, optimizer_step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from trainer.engine.dataset import Cursor
     from trainer.engine.evaluate import Evaluation
@@ -33,8 +34,11 @@ class Learner(Protocol):
     """Supplies what an optimizer step learns from."""
 
     spec: RunSpec
+    reference: Reference
     updates: int
     """Optimizer steps on each batch that was gathered."""
+    dials: Mapping[str, float]
+    """The objective's coefficients of this step; set before `gather`."""
 
     def __init__(
         self, session: Session, spec: RunSpec, policy: Policy, reference: Reference, cursor: Cursor
@@ -117,12 +121,7 @@ class Loop:
 
     def total_steps(self) -> int:
         """Optimizer steps until the first limit; 0 when only time limits the run."""
-        budget, batch = self.spec.budget, self.spec.batch
-        limits = [budget.max_steps] if budget.max_steps else []
-        if budget.max_epochs:
-            batches = math.ceil(budget.max_epochs * self.cursor.rows / batch.prompts_per_step)
-            limits.append(max(1, batches) * self.learner.updates)
-        return min(limits, default=0)
+        return total_steps(self.spec, self.cursor.rows, self.learner.updates)
 
     def _evaluate(self, last: bool) -> None:
         state, every = self.state, self.spec.evaluation.every_steps
@@ -140,9 +139,12 @@ class Loop:
 
     def _step(self) -> None:
         session, spec, state = self.session, self.spec, self.state
-        step, means = state.step + 1, Means()
+        step, total, means = state.step + 1, self.total_steps(), Means()
+        # The state keeps the old ones until the step is done: it may be broken off and done again.
+        dials = spec.objective.dials(state.dials, state.seen, share_done(state.step, total))
+        self.learner.dials = dials
         values = self.learner.gather(state, means)
-        lr = spec.optimizer.lr * spec.schedule.factor(step, self.total_steps())
+        lr = spec.optimizer.lr * spec.schedule.factor(step, total)
         try:
             with session.clock.part("update"):
                 values |= optimizer_step(
@@ -160,18 +162,33 @@ class Loop:
         answer_tokens = self.learner.answer_tokens()
         tokens = self.learner.commit(state)
         state.num_tokens += tokens
+        state.dials, state.seen = dials, repeatable(means.values() | values)
         state.step = session.report.step = step
         state.elapsed = self.elapsed()
+        self._sync_reference()
+        values |= dials
         values["tokens/train_per_s"] = answer_tokens / max(session.clock.spent("update"), 1e-9)
         values["num_tokens"] = state.num_tokens
         values["epoch"] = self.cursor.epoch(state.visited)
         self._report(step, values, means)
 
+    def _sync_reference(self) -> None:
+        """Pull the reference towards the policy where it is due, between two batches at the earliest."""
+        plan, state = self.spec.reference, self.state
+        if not plan.sync_every or state.updates_done:
+            return
+        before = state.step - self.learner.updates
+        if state.step // plan.sync_every > before // plan.sync_every:
+            with self.session.clock.part("sync"):
+                self.learner.reference.sync(self.policy, plan.sync_mix)
+
     def _report(self, step: int, values: dict[str, float], means: Means) -> None:
         values = {**means.values(), **values, **self._machine()}
         times = self.session.clock.lap()
         if self.peak_flops and times["time/step"]:
-            values["mfu"] = self._arithmetic(values) / (times["time/step"] * self.peak_flops)
+            sampled = values.get("tokens/rollout_per_s", 0.0) * times["time/rollout"]
+            done = self._arithmetic(values.get("groups/skipped_tokens_frac", 0.0), sampled)
+            values["mfu"] = done / (times["time/step"] * self.peak_flops)
         self.session.report.metrics(step, self._named(values | times))
 
     # --- saving ------------------------------------------------------------------------------------
@@ -194,7 +211,8 @@ class Loop:
         with session.clock.part("checkpoint"):
             state.saved, state.elapsed = state.step, self.elapsed()
             metrics = state.metrics if state.evaluated == state.step else {}
-            self.saver.save(state, self.learner.tensors(state), metrics, final)
+            tensors = self.learner.tensors(state) | self.learner.reference.tensors()
+            self.saver.save(state, tensors, metrics, final)
         if not final:
             self._enter(self.phase)
 
@@ -235,12 +253,10 @@ class Loop:
             values["gpu_mem_mb"] = torch.cuda.max_memory_allocated() / 2**20
         return values
 
-    def _arithmetic(self, values: dict[str, float]) -> float:
+    def _arithmetic(self, skipped: float, sampled: float) -> float:
         """Operations of this step: 6 per weight and trained token, 2 per sampled one."""
-        skipped = values.get("groups/skipped_tokens_frac", 0.0)
-        answers = self.learner.answer_tokens()
-        sampled = answers if "tokens/rollout_per_s" in values else 0
-        return self.policy.parameter_count() * (6 * answers * (1 - skipped) + 2 * sampled)
+        trained = self.learner.answer_tokens() * (1 - skipped)
+        return self.policy.parameter_count() * (6 * trained + 2 * sampled)
 
 
 def best_metric(spec: RunSpec) -> str:
@@ -249,6 +265,8 @@ def best_metric(spec: RunSpec) -> str:
         "rollouts": "eval/reward",
         "demonstrations": "eval/loss",
         "pairs": "eval/pair_accuracy",
+        "labels": "eval/loss",
+        "ratings": "eval/loss",
     }
     return by_kind[spec.objective.learns_from]
 

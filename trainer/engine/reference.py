@@ -1,10 +1,10 @@
-"""The frozen model that losses compare with, loaded when it is first asked for."""
+"""The model that losses compare with, loaded when it is first asked for; frozen but for `sync`."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from trainer.engine.forward import Row, Sequences
     from trainer.engine.policy import Policy
 
+PREFIX = "reference/"
+"""Before its weights' names in a checkpoint."""
+
 
 @dataclass
 class Reference:
@@ -26,6 +29,8 @@ class Reference:
     shared: bool = False
     """It is the policy itself with its adapter switched off: no second model in memory."""
     _policy: Policy | None = field(default=None, repr=False)
+    _synced: bool = False
+    _memories: list[dict[Any, Any]] = field(default_factory=list, repr=False)
 
     @classmethod
     def without_adapter(cls, policy: Policy) -> Reference:
@@ -54,3 +59,37 @@ class Reference:
         with torch.no_grad(), self._frozen():
             scores = token_scores(self.get(), sequences, wanted, rows=rows, temperature=temperature)
             return scores.padded()[0]
+
+    def memory(self) -> dict[Any, Any]:
+        """A dictionary for what this reference said; emptied whenever its weights move."""
+        found: dict[Any, Any] = {}
+        self._memories.append(found)
+        return found
+
+    def sync(self, policy: Policy, mix: float) -> None:
+        """pi_ref <- mix pi + (1 - mix) pi_ref, weight by weight: TR-DPO's soft update (arXiv 2404.09656)."""
+        assert not self.shared
+        now = dict(policy.model.named_parameters())
+        with torch.no_grad():
+            for name, parameter in self.get().model.named_parameters():
+                parameter.lerp_(now[name], mix)
+        self._synced = True
+        for memory in self._memories:
+            memory.clear()
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Its weights, for a checkpoint, once they are no longer those it was loaded with."""
+        if not self._synced:
+            return {}
+        named = self.get().model.named_parameters()
+        return {f"{PREFIX}{name}": parameter.detach() for name, parameter in named}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take up what `tensors` gave, among other things."""
+        saved = {k.removeprefix(PREFIX): v for k, v in tensors.items() if k.startswith(PREFIX)}
+        if not saved:
+            return
+        with torch.no_grad():
+            for name, parameter in self.get().model.named_parameters():
+                parameter.copy_(saved[name])
+        self._synced = True

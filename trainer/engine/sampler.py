@@ -2,7 +2,7 @@
 
 Finished answers leave the batch when fewer than three quarters are alive. Every draw has its own
 counter-based number, so an answer depends neither on its neighbours nor on what was sampled before.
-Log-probabilities are those of the distribution that was sampled from: temperature and nucleus included.
+Log-probabilities are those of the distribution that was sampled from: temperature and kept set included.
 Legend: P prompts, N answers, n answers still alive, V vocabulary.
 """
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from trainer.engine.policy import Policy
 
 LIVE_SHARE = 0.75
+SAMPLING_FACTOR = 8
+"""A sampling chunk may hold so many times the tokens of a training micro-batch: it keeps no gradients."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,14 @@ class Sampling:
     temperature: float = 1.0
     """0 takes the likeliest token."""
     top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps all."""
+    min_p: float = 0.0
+
+    @property
+    def truncates(self) -> bool:
+        """Whether some tokens are never drawn."""
+        return self.temperature > 0 and (self.top_p < 1 or self.top_k > 0 or self.min_p > 0)
 
 
 @dataclass
@@ -44,9 +54,13 @@ class Sampled:
     """The end token included."""
     logps: list[float]
     entropies: list[float]
+    """Of the distribution that was sampled from."""
     finish_reason: Literal["stop", "length"]
+    log_kept: list[float]
+    """Log of the mass that was kept at each token, under the distribution before truncation; 0 without:
+    logps + log_kept is the log-probability of the whole, tempered distribution."""
     kept: np.ndarray | None = None
-    """Packed bits (tokens, V / 8): what nucleus sampling kept."""
+    """Packed bits (tokens, V / 8): what truncated sampling kept."""
 
 
 def sample(
@@ -119,8 +133,9 @@ def _sample_chunk(
     live_n = torch.arange(total, device=device)
     for t in range(how.max_new_tokens):
         tick()
-        token_n, logp_n, entropy_n, kept_nV = _draw(logits_nV, draws[live_n, t], how)
-        record.add(t, live_n, token_n, logp_n, entropy_n, kept_nV)
+        drawn = _draw(logits_nV, draws[live_n, t], how)
+        token_n = drawn.token_n
+        record.add(t, live_n, drawn)
         # An answer that has ended goes on in its row until the next clearing; `record` ignores it.
         ended_n = torch.isin(token_n, eos)
         record.end(live_n[ended_n])
@@ -161,15 +176,25 @@ def _left_padded(
     return ids.to(device), mask.to(device) if ragged else None, position.to(device)
 
 
-def _draw(
-    logits_nV: torch.Tensor, uniform_n: torch.Tensor, how: Sampling
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Token, its log-probability, the entropy, and the kept set of a nucleus."""
+@dataclass(frozen=True)
+class _Drawn:
+    """One token of each live answer."""
+
+    token_n: torch.Tensor
+    logp_n: torch.Tensor
+    entropy_n: torch.Tensor
+    log_kept_n: torch.Tensor
+    kept_nV: torch.Tensor | None
+
+
+def _draw(logits_nV: torch.Tensor, uniform_n: torch.Tensor, how: Sampling) -> _Drawn:
     logp_nV = (logits_nV.float() / (how.temperature or 1.0)).log_softmax(-1)
-    kept_nV = None
-    if how.top_p < 1 and how.temperature > 0:
-        kept_nV = _nucleus(logp_nV, how.top_p)
-        logp_nV = logp_nV.masked_fill(~kept_nV, -torch.inf).log_softmax(-1)
+    kept_nV, log_kept_n = None, logp_nV.new_zeros(len(logp_nV))
+    if how.truncates:
+        kept_nV = kept_set(logp_nV, how)
+        logp_nV = logp_nV.masked_fill(~kept_nV, -torch.inf)
+        log_kept_n = logp_nV.logsumexp(-1)
+        logp_nV = logp_nV.log_softmax(-1)
     p_nV = logp_nV.exp()
     entropy_n = -(p_nV * logp_nV.clamp(min=-1e9)).sum(-1)
     if how.temperature == 0:
@@ -180,7 +205,28 @@ def _draw(
         point_n1 = (uniform_n * edge_nV[:, -1])[:, None]
         token_n = torch.searchsorted(edge_nV, point_n1, right=True)[:, 0]
         token_n = token_n.clamp(max=logp_nV.shape[1] - 1)
-    return token_n, logp_nV.gather(1, token_n[:, None])[:, 0], entropy_n, kept_nV
+    logp_n = logp_nV.gather(1, token_n[:, None])[:, 0]
+    return _Drawn(token_n, logp_n, entropy_n, log_kept_n, kept_nV)
+
+
+def kept_set(logp_nV: torch.Tensor, how: Sampling) -> torch.Tensor:
+    """Which tokens may be drawn, bool (n, V): top-k, then the nucleus of what is left, then min-p.
+
+    That is the order of transformers. vLLM takes min-p before top-k and the nucleus: the sets differ only
+    where min-p and a nucleus are both set. Equal values at the edge of top-k are all kept, as in both.
+    """
+    kept_nV = torch.ones_like(logp_nV, dtype=torch.bool)
+    if 0 < how.top_k < logp_nV.shape[1]:
+        edge_n1 = logp_nV.topk(how.top_k, dim=-1).values[:, -1:]
+        kept_nV = logp_nV >= edge_n1
+    if how.top_p < 1:
+        left_nV = logp_nV.masked_fill(~kept_nV, -torch.inf).log_softmax(-1)
+        kept_nV = kept_nV & _nucleus(left_nV, how.top_p)
+    if how.min_p > 0:
+        # Relative to the likeliest token, so that it does not matter what was left out before.
+        best_n1 = logp_nV.max(-1, keepdim=True).values
+        kept_nV = kept_nV & ((logp_nV - best_n1).exp() >= how.min_p)
+    return kept_nV
 
 
 def _nucleus(logp_nV: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -200,29 +246,23 @@ class _Record:
         self._token = torch.zeros(shape, dtype=torch.long, device=device)
         self._logp = torch.zeros(shape, device=device)
         self._entropy = torch.zeros(shape, device=device)
+        self._log_kept = torch.zeros(shape, device=device)
         self._length = torch.zeros(total, dtype=torch.long, device=device)
         self.ended_N = torch.zeros(total, dtype=torch.bool, device=device)
         self._kept: np.ndarray | None = None
-        if how.top_p < 1 and how.temperature > 0:
+        if how.truncates:
             self._kept = np.zeros((*shape, (vocabulary + 7) // 8), dtype=np.uint8)
 
-    def add(
-        self,
-        t: int,
-        live_n: torch.Tensor,
-        token_n: torch.Tensor,
-        logp_n: torch.Tensor,
-        entropy_n: torch.Tensor,
-        kept_nV: torch.Tensor | None,
-    ) -> None:
+    def add(self, t: int, live_n: torch.Tensor, drawn: _Drawn) -> None:
         going_n = ~self.ended_N[live_n]
         at = live_n[going_n]
-        self._token[at, t] = token_n[going_n]
-        self._logp[at, t] = logp_n[going_n]
-        self._entropy[at, t] = entropy_n[going_n]
+        self._token[at, t] = drawn.token_n[going_n]
+        self._logp[at, t] = drawn.logp_n[going_n]
+        self._entropy[at, t] = drawn.entropy_n[going_n]
+        self._log_kept[at, t] = drawn.log_kept_n[going_n]
         self._length[at] += 1
-        if self._kept is not None and kept_nV is not None:
-            bits = np.packbits(kept_nV[going_n].cpu().numpy(), axis=1)
+        if self._kept is not None and drawn.kept_nV is not None:
+            bits = np.packbits(drawn.kept_nV[going_n].cpu().numpy(), axis=1)
             self._kept[at.cpu().numpy(), t] = bits
 
     def end(self, answers: torch.Tensor) -> None:
@@ -230,6 +270,7 @@ class _Record:
 
     def answers(self, samples: int, first: int) -> list[Sampled]:
         tokens, logps, entropies = self._token.tolist(), self._logp.tolist(), self._entropy.tolist()
+        log_kept = self._log_kept.tolist()
         ended = self.ended_N.tolist()
         return [
             Sampled(
@@ -238,6 +279,7 @@ class _Record:
                 logps=logps[i][:length],
                 entropies=entropies[i][:length],
                 finish_reason="stop" if ended[i] else "length",
+                log_kept=log_kept[i][:length],
                 kept=None if self._kept is None else self._kept[i, :length],
             )
             for i, length in enumerate(self._length.tolist())

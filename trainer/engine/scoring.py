@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from trainer.engine.encode import answer_text
 from trainer.methods import Answer
 
@@ -28,6 +30,14 @@ class Scored:
     """Weighted sum of the parts that could be scored; NaN when none could."""
     correct: list[bool | None]
     """Whether an exact reward gave 1; None when there is no such reward or it could not say."""
+
+    def parts_NK(self) -> torch.Tensor:
+        """The score of each answer by each reward, unweighted (N, K); NaN = not scorable."""
+        columns = [
+            [math.nan if value is None else value for value in scores]
+            for scores in self.parts.values()
+        ]
+        return torch.tensor(columns, dtype=torch.float32).T
 
 
 def score(

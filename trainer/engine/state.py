@@ -25,7 +25,9 @@ class State:
     metrics: dict[str, float] = field(default_factory=dict)
     """The newest evaluation."""
     dials: dict[str, float] = field(default_factory=dict)
-    """Coefficients that move while the run goes on: the objective's controllers."""
+    """Coefficients that move while the run goes on, as the last step had them: the objective's controllers."""
+    seen: dict[str, float] = field(default_factory=dict)
+    """What the last step measured, as far as it is repeatable: what controllers look at."""
     knobs: dict[str, Any] = field(default_factory=dict)
     """Live changes applied so far."""
 

@@ -98,8 +98,8 @@ def test_skipping_silent_answers_gives_the_same_gradient(session, monkeypatch):
     learner, state = make_learner(session, policy, "objective.type=grpo")
     learner.gather(state, Means())
     # One silent group, and a silent answer in another.
-    learner.buffer.advantage_N[:4] = 0
-    learner.buffer.advantage_N[5] = 0
+    learner.buffer.advantage_NA[:4] = 0
+    learner.buffer.advantage_NA[5] = 0
     loss, skipped, values = gradient(learner, state)
     assert values["groups/skipped_tokens_frac"] > 0
     kind = type(learner.spec.objective)
@@ -116,7 +116,7 @@ def test_a_step_where_every_answer_is_silent_is_a_step_of_gradient_zero(session)
     policy = make_policy()
     learner, state = make_learner(session, policy, "objective.type=grpo", "optimizer.lr=0.1")
     learner.gather(state, Means())
-    learner.buffer.advantage_N[:] = 0
+    learner.buffer.advantage_NA[:] = 0
     before = [p.clone() for p in policy.model.parameters()]
     optimizer = learner.spec.optimizer.build(policy.parameters())
     values = optimizer_step(
@@ -214,7 +214,7 @@ def test_odd_groups_of_rewards(session, totals, silent):
     rewards_N = torch.tensor(totals, dtype=torch.float32)
     outcomes = Outcomes(rewards_N, learner.buffer.group_N, learner.buffer.mask_NA)
     advantage = learner.spec.advantage.advantages(outcomes)
-    learner.buffer.advantage_N = advantage
+    learner.buffer.advantage_NA[:] = advantage[:, None]
     loss, grad, _ = gradient(learner, state)
     assert torch.isfinite(advantage).all() and math.isfinite(loss)
     assert bool((advantage == 0).all()) == silent

@@ -1,0 +1,151 @@
+"""What a batch of rollouts tells: TRL's metrics, the samples journal, sampler against trainer."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from trainer.engine.scoring import spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+
+    from trainer.engine.buffer import Buffer
+    from trainer.engine.dataset import Example
+    from trainer.engine.means import Means
+    from trainer.engine.sampler import Sampled
+    from trainer.engine.scoring import Scored
+
+SAMPLE_GROUPS = 4
+"""Groups whose answers are written to the samples journal."""
+
+
+def rollout_metrics(
+    sampled: Sequence[Sampled], scored: Scored, buffer: Buffer, greedy: Scored | None
+) -> dict[str, float]:
+    """Lengths, endings, entropy and rewards of a rollout batch."""
+    lengths = [len(item.tokens) for item in sampled]
+    ended = [len(item.tokens) for item in sampled if item.finish_reason == "stop"]
+    values: dict[str, float] = {
+        "completions/mean_length": sum(lengths) / len(lengths),
+        "completions/min_length": min(lengths),
+        "completions/max_length": max(lengths),
+        "completions/clipped_ratio": 1 - len(ended) / len(sampled),
+        "entropy": sum(sum(item.entropies) for item in sampled) / sum(lengths),
+    }
+    if ended:
+        values["completions/mean_terminated_length"] = sum(ended) / len(ended)
+        values["completions/min_terminated_length"] = min(ended)
+        values["completions/max_terminated_length"] = max(ended)
+    if buffer.sequences.kept is not None:
+        mass = sum(math.exp(value) for item in sampled for value in item.log_kept)
+        values["rollout/kept_mass"] = mass / sum(lengths)
+    for name, scores in scored.parts.items():
+        known = [value for value in scores if value is not None]
+        if known:
+            values[f"rewards/{name}/mean"] = sum(known) / len(known)
+            values[f"rewards/{name}/std"] = spread(known)
+        if len(known) < len(scores):
+            values[f"rewards/{name}/none_frac"] = 1 - len(known) / len(scores)
+    for key, totals in (("reward", scored.totals), ("reward_greedy", greedy and greedy.totals)):
+        known = [value for value in totals or () if not math.isnan(value)]
+        if known:
+            values[key] = sum(known) / len(known)
+    return values | _group_metrics(scored, buffer) | _critic_metrics(buffer)
+
+
+def _group_metrics(scored: Scored, buffer: Buffer) -> dict[str, float]:
+    rewards: dict[int, list[float]] = {}
+    audible: dict[int, bool] = {}
+    heard = (buffer.mask_NA & (buffer.advantage_NA != 0)).any(-1).tolist()
+    for index, group in enumerate(buffer.sequences.prompt_of):
+        known = rewards.setdefault(group, [])
+        if not math.isnan(scored.totals[index]):
+            known.append(scored.totals[index])
+        audible[group] = audible.get(group, False) or heard[index]
+    spreads = [spread(values) for values in rewards.values() if len(values) > 1]
+    flat = [len(set(values)) <= 1 for values in rewards.values()]
+    found = {
+        "frac_reward_zero_std": sum(flat) / len(flat),
+        "groups/zero_adv_frac": 1 - sum(audible.values()) / len(audible),
+    }
+    if spreads:
+        found["reward_std"] = sum(spreads) / len(spreads)
+    return found
+
+
+def _critic_metrics(buffer: Buffer) -> dict[str, float]:
+    """How well the critic foresaw, before it learns from this batch."""
+    if buffer.value_NA is None or buffer.return_NA is None:
+        return {}
+    value_M = buffer.value_NA[buffer.mask_NA].double()
+    return_M = buffer.return_NA[buffer.mask_NA].double()
+    found = {
+        "critic/values/mean": float(value_M.mean()),
+        "critic/returns/mean": float(return_M.mean()),
+    }
+    spread_M = float(return_M.var(unbiased=False))
+    if spread_M > 0:
+        missed = float((return_M - value_M).var(unbiased=False))
+        found["critic/vf_explained_var"] = 1 - missed / spread_M
+    return found
+
+
+def samples_of(
+    step: int,
+    examples: Sequence[Example],
+    sampled: Sequence[Sampled],
+    scored: Scored,
+    advantages: Sequence[float],
+    groups: int = SAMPLE_GROUPS,
+) -> Iterator[dict[str, Any]]:
+    """The journal's sample events of the first groups."""
+    for index, item in enumerate(sampled):
+        if item.prompt >= groups:
+            break
+        example = examples[item.prompt]
+        yield {
+            "step": step,
+            "prompt_id": example.id,
+            "group": item.prompt,
+            "prompt": example.text,
+            "completion": scored.texts[index],
+            "token_ids": item.tokens,
+            "logps": [round(value, 6) for value in item.logps],
+            "finish_reason": item.finish_reason,
+            "reward": scored.totals[index] if scored.totals else None,
+            "rewards": {name: scores[index] for name, scores in scored.parts.items()},
+            "advantage": advantages[index],
+        }
+
+
+class Ratios:
+    """Sampler against trainer, and the effective sample size of the token ratios of one update."""
+
+    def __init__(self, ones: float) -> None:
+        """`ones` tokens went without a forward pass: their ratio is taken as 1."""
+        self._count = self._sum = self._squares = ones
+        self._gap = self._gap_count = self._worst = 0.0
+
+    def add(self, logp_BT: torch.Tensor, old_BT: torch.Tensor, mask_BT: torch.Tensor) -> None:
+        """The tokens of a micro-batch."""
+        difference = (logp_BT - old_BT)[mask_BT]
+        if not len(difference):
+            return
+        ratio = difference.double().exp()
+        self._count += len(difference)
+        self._sum += float(ratio.sum())
+        self._squares += float((ratio**2).sum())
+        self._gap += float(difference.abs().sum())
+        self._gap_count += len(difference)
+        self._worst = max(self._worst, float(difference.abs().max()))
+
+    def report(self, means: Means, first: bool) -> None:
+        """`first`: the policy has not moved since it sampled, so that any difference is an error."""
+        if self._count and self._squares:
+            means.add("ess", self._sum**2 / self._squares, self._count)
+        if first and self._gap_count:
+            means.add("rollout/logp_diff_mean", self._gap, self._gap_count)
+            means.highest("rollout/logp_diff_max", self._worst)
