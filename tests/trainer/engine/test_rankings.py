@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.trainer.engine.support import make_policy
+from trainer.__main__ import main as command
 from trainer.control import Control
 from trainer.engine.dataset import Cursor, Part, parts_encode, parts_load
 from trainer.engine.means import Means
@@ -291,6 +292,16 @@ def test_a_reward_model_goes_on_from_one_and_cannot_become_a_writer(
         assert "is a reward model, it ends in scores and cannot write" in runs.end(name)["message"]
     assert runs.run("rated", *overrides(written["ratings"], METHODS[3]), *on) == 2
     assert "has 1 outputs (reward), the data needs 2" in runs.end("rated")["message"]
+
+
+@pytest.mark.slow
+def test_the_recipe_learns_to_tell_sorted_from_shuffled(runs: Runs) -> None:
+    recipe = "noisy_sort_reward_model"
+    how = ["budget.max_steps=20", "evaluation.every_steps=0", "data.eval.0.limit=128"]
+    assert command(["run", recipe, "--dir", str(runs.folder / "run"), *how]) == 0
+    found = runs.metrics("run")
+    assert found[20, "eval/pair_accuracy"] > 0.95
+    assert found[20, "eval/margins"] > 1 and found[20, "eval/loss"] < 0.4
 
 
 # --- what is refused -----------------------------------------------------------------------------
