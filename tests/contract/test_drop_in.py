@@ -39,7 +39,7 @@ class Mirror(Reward):
 '''
 
 LOSS = '''\
-"""Hinge: a margin loss on preference pairs."""
+"""Chasm: a margin loss on preference pairs."""
 
 from typing import ClassVar, Literal
 
@@ -48,10 +48,10 @@ from pydantic import Field
 from trainer.registry import Loss, Objective
 
 
-class Hinge(Objective):
+class Chasm(Objective):
     """Push the chosen answer above the rejected one by a margin."""
 
-    type: Literal["hinge"] = "hinge"
+    type: Literal["chasm"] = "chasm"
     learns_from: ClassVar = "pairs"
     needs: ClassVar = frozenset({"reference"})
 
@@ -129,9 +129,9 @@ type = "mirror"
 sharpness = 2.0
 """
 LOSS_SPEC = """\
-name = "hinge"
+name = "chasm"
 [objective]
-type = "hinge"
+type = "chasm"
 margin = 2.0
 [batch]
 prompts_per_step = 8
@@ -144,8 +144,8 @@ def test_a_file_in_a_family_is_a_method(copy: Path) -> None:
 
 
 def test_a_loss_in_its_family_is_a_method(copy: Path) -> None:
-    (copy / "trainer" / "objectives" / "hinge.py").write_text(LOSS)
-    assert_registered("objectives", "hinge", "margin", LOSS_SPEC, root=copy)
+    (copy / "trainer" / "objectives" / "chasm.py").write_text(LOSS)
+    assert_registered("objectives", "chasm", "margin", LOSS_SPEC, root=copy)
 
 
 def test_a_file_in_the_users_folder_is_a_method(tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ def test_a_file_in_the_users_folder_is_a_method(tmp_path: Path) -> None:
 
 def test_the_users_folder_may_be_divided_by_family(tmp_path: Path) -> None:
     (tmp_path / "objectives").mkdir()
-    (tmp_path / "objectives" / "hinge.py").write_text(LOSS)
-    assert_registered("objectives", "hinge", "margin", LOSS_SPEC, methods=tmp_path)
+    (tmp_path / "objectives" / "chasm.py").write_text(LOSS)
+    assert_registered("objectives", "chasm", "margin", LOSS_SPEC, methods=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -94,9 +94,13 @@ class Labelled:
     score_weight_BT: torch.Tensor | None = None
     logp_BT: torch.Tensor | None = None
     ref_score_B: torch.Tensor | None = None
-    other_score_B: torch.Tensor | None = None
-    """Score of another row's answer behind this prompt, without gradient: estimates the KL."""
-    ref_other_score_B: torch.Tensor | None = None
+    good_N: float = 0.0
+    """Good answers of the whole optimizer batch."""
+    bad_N: float = 0.0
+    other_score_N: torch.Tensor | None = None
+    """Scores of other rows' answers behind the prompts of the whole optimizer batch, without gradient:
+    they estimate the KL (`uses` "mismatched"). None where there is no other row."""
+    ref_other_score_N: torch.Tensor | None = None
     dials: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -140,10 +140,8 @@ class PreferenceObjective(Objective):
         }
 
 
-class ReferenceObjective(PreferenceObjective):
-    """A loss on pairs that compares with a reference; the chosen answers' NLL can be mixed in."""
-
-    needs: ClassVar = frozenset({"reference"})
+class MixesNLL(PreferenceObjective):
+    """A loss on pairs into which the chosen answers' NLL can be mixed."""
 
     sft_weight: float = Field(0.0, ge=0, le=100)
     """Weight of the chosen answers' NLL, a mean over tokens: keeps their probability from falling.
@@ -153,6 +151,12 @@ class ReferenceObjective(PreferenceObjective):
     def nll_factor(self) -> float:
         """The mixed-in NLL's weight."""
         return self.sft_weight
+
+
+class ReferenceObjective(MixesNLL):
+    """A loss on pairs that compares with a reference."""
+
+    needs: ClassVar = frozenset({"reference"})
 
 
 def length_averaged(mask_BT: "torch.Tensor") -> "torch.Tensor":
