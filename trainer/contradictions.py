@@ -65,6 +65,9 @@ def _of_written_answers(spec: RunSpec) -> Iterator[str]:
     for name in ("updates_per_rollout", "minibatches"):
         if getattr(batch, name) > 1:
             yield f"batch.{name}: {tag} has no rollouts; set it to 1"
+    compares_rows = spec.objective.couples or "mismatched" in spec.objective.uses
+    if compares_rows and batch.prompts_per_step < 2:
+        yield f"batch.prompts_per_step: {tag} compares the rows of a batch; use 2 or more"
     for name, off in (("top_p", 1), ("top_k", 0), ("min_p", 0)):
         if getattr(rollout, name) != off:
             yield (

@@ -48,6 +48,15 @@ DOWNLOADS = {
 }
 """What to do when a variable in a path is unset."""
 
+_LABELS: dict[Any, bool] = {
+    True: True,
+    False: False,
+    "true": True,
+    "false": False,
+    "1": True,
+    "0": False,
+}
+"""What a label may look like; 1 and 0 equal true and false."""
 _TEXT_OR_CHAT = frozenset({"prompt", "completion", "chosen", "rejected"})
 
 
@@ -290,6 +299,8 @@ def _checked(
             continue
         for name in wanted & _TEXT_OR_CHAT:
             _check_text(row[name], name, f"{origin}: row {number}")
+        if "label" in wanted:
+            row = {**row, "label": _as_label(row["label"], f"{origin}: row {number}")}
         if {"chosen", "rejected"} <= wanted and row["chosen"] == row["rejected"]:
             dropped["chosen equals rejected"] += 1
             continue
@@ -298,6 +309,14 @@ def _checked(
         reasons = ", ".join(f"{reason} ({count})" for reason, count in dropped.items())
         raise ValueError(f"{origin}: no row can be used: {reasons}")
     return kept, dict(dropped)
+
+
+def _as_label(value: Any, where: str) -> bool:
+    """Good or bad; tables of text say it in words."""
+    word = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(word, (str, int, float)) and word in _LABELS:
+        return _LABELS[word]
+    raise ValueError(f"{where}: 'label' is {value!r}; it must be true or false")
 
 
 def _missing(name: str, present: Sequence[str], wanted: frozenset[str], origin: str) -> str:

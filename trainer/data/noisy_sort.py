@@ -22,14 +22,16 @@ class NoisySort(Source):
     """Share of demonstrations whose completion is a random permutation instead of the sorted one."""
 
     def rows(self, split: str, seed: int) -> "Iterator[Row]":
-        """An endless stream: prompt, answer (sorted), completion (noisy), chosen and rejected."""
+        """An endless stream: prompt, answer (sorted), completion (noisy), its label, chosen and rejected."""
         draw = random.Random(f"noisy-sort/{split}/{seed}")
         while True:
             digits = draw.choices("0123456789", k=self.digits)
             answer = "".join(sorted(digits))
             shuffled = "".join(draw.sample(digits, self.digits))
             noisy = shuffled if draw.random() < self.noise else answer
-            row = {"prompt": f"sort {''.join(digits)} = ", "answer": answer, "completion": noisy}
+            prompt = f"sort {''.join(digits)} = "
+            row: Row = {"prompt": prompt, "answer": answer, "completion": noisy}
+            row["label"] = noisy == answer
             if shuffled != answer:
                 row |= {"chosen": answer, "rejected": shuffled}
                 yield row

@@ -11,27 +11,33 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainer.engine.demonstrations import demonstration_losses
+from trainer.engine.labels import LabelLearner, label_losses
 from trainer.engine.means import Means
-from trainer.engine.online import SAMPLING_FACTOR, samples_of
 from trainer.engine.pairs import PairLearner, pair_losses
-from trainer.engine.sampler import Sampling, sample
+from trainer.engine.rankings import ranking_values
+from trainer.engine.reference_scores import ReferenceScores
+from trainer.engine.rollout_metrics import samples_of
+from trainer.engine.sampler import SAMPLING_FACTOR, Sampling, sample
 from trainer.engine.scoring import score
 from trainer.engine.seeds import sample_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from trainer.engine.dataset import Example, Part
+    from trainer.engine.loop import Learner
     from trainer.engine.policy import Policy
     from trainer.engine.session import Session
+    from trainer.methods import Loss
     from trainer.spec import RunSpec
 
 SLICE = 256
-"""Held-out rows that are worked on at once."""
+"""Held-out rows that are worked on at once. A loss that couples its rows sees a slice as its batch."""
+MARGINS = {"loss": "loss", "rewards/margins": "margins"}
 
 
 class Evaluation:
-    """The held-out rows of a run, and the reference values of their pairs."""
+    """The held-out rows of a run, and what the reference says about them."""
 
     def __init__(
         self,
@@ -39,11 +45,11 @@ class Evaluation:
         spec: RunSpec,
         policy: Policy,
         parts: Sequence[Part],
-        pairs: PairLearner | None,
+        learner: Learner | None,
     ) -> None:
         self.session, self.spec, self.policy, self.parts = session, spec, policy, parts
-        self.pairs = pairs
-        self._known: dict[str, tuple[float, float]] = {}
+        self.learner = learner
+        self._known = ReferenceScores({} if learner is None else learner.reference.memory())
 
     @property
     def measures_something(self) -> bool:
@@ -67,23 +73,35 @@ class Evaluation:
     def _of_part(self, part: Part, step: int) -> dict[str, float]:
         values: dict[str, float] = {}
         learns_from = self.spec.objective.learns_from
-        if self.spec.kind == "train" and learns_from == "demonstrations":
+        if self.spec.kind != "train":
+            pass
+        elif "score-head" in self.spec.objective.uses:
+            values |= self._rankings(part.examples)
+        elif learns_from == "demonstrations":
             values |= self._demonstrations(part.examples)
-        if self.spec.kind == "train" and learns_from == "pairs":
+        elif learns_from == "pairs":
             values |= self._pairs(part.examples)
+        elif learns_from == "labels":
+            values |= self._labels(part.examples)
         if self.spec.rewards:
             values |= self._sampled(part, step)
         return values
 
+    def _rankings(self, examples: Sequence[Example]) -> dict[str, float]:
+        spec = self.spec
+        return ranking_values(
+            self.policy, spec.objective, examples, spec.batch, self.session.tick
+        )
+
     def _demonstrations(self, examples: Sequence[Example]) -> dict[str, float]:
         means = Means()
         for piece in _slices(examples):
-            tokens = float(sum(len(ids) for example in piece for ids in example.answers))
+            tokens = float(sum(example.trained_tokens for example in piece))
             losses = demonstration_losses(
                 self.policy,
                 self.spec.objective,
                 piece,
-                self.spec.batch.tokens_per_microbatch,
+                self.spec.batch,
                 means,
                 self.session.tick,
             )
@@ -96,20 +114,18 @@ class Evaluation:
         return {key: values[key] for key in ("loss", "mean_token_accuracy") if key in values}
 
     def _pairs(self, examples: Sequence[Example]) -> dict[str, float]:
-        assert self.pairs is not None
+        assert isinstance(self.learner, PairLearner)
         means = Means()
         for piece in _slices(examples):
-            for loss in pair_losses(self.pairs, piece, self._known):
-                means.add("loss", float(loss.value) * len(piece), 0)
-                means.add_loss(loss)
-            means.add("loss", 0.0, len(piece))
-        values = means.values()
-        names = {
-            "loss": "loss",
-            "rewards/accuracies": "pair_accuracy",
-            "rewards/margins": "margins",
-        }
-        return {ours: values[key] for key, ours in names.items() if key in values}
+            _add_losses(means, pair_losses(self.learner, piece, self._known), len(piece))
+        return _renamed(means, {**MARGINS, "rewards/accuracies": "pair_accuracy"})
+
+    def _labels(self, examples: Sequence[Example]) -> dict[str, float]:
+        assert isinstance(self.learner, LabelLearner)
+        means = Means()
+        for piece in _slices(examples):
+            _add_losses(means, label_losses(self.learner, piece, self._known), len(piece))
+        return _renamed(means, {**MARGINS, "label_accuracy": "label_accuracy"})
 
     def _sampled(self, part: Part, step: int) -> dict[str, float]:
         spec, means = self.spec, Means()
@@ -146,6 +162,19 @@ class Evaluation:
                 zeros = [0.0] * len(sampled)
                 self.session.report.write_samples(samples_of(step, piece, sampled, scored, zeros))
         return means.values()
+
+
+def _add_losses(means: Means, losses: Iterable[Loss], count: int) -> None:
+    """Add the losses of a slice, each normalised by the slice, so that slices weigh by their rows."""
+    for loss in losses:
+        means.add("loss", float(loss.value) * count, 0)
+        means.add_loss(loss)
+    means.add("loss", 0.0, count)
+
+
+def _renamed(means: Means, names: Mapping[str, str]) -> dict[str, float]:
+    values = means.values()
+    return {ours: values[key] for key, ours in names.items() if key in values}
 
 
 def _slices(examples: Sequence[Example]) -> list[Sequence[Example]]:

@@ -14,11 +14,13 @@ from trainer.engine.demonstrations import DemonstrationLearner
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.failure import Failure, Verdict, bad_input
 from trainer.engine.knobs import with_knobs
+from trainer.engine.labels import LabelLearner
 from trainer.engine.load import device_pick, dtype_pick
 from trainer.engine.loop import Loop, best_metric
 from trainer.engine.models import Models
 from trainer.engine.online import OnlineLearner
 from trainer.engine.pairs import PairLearner
+from trainer.engine.rankings import RankingLearner, outputs_wanted
 from trainer.engine.resume import content_check, resume_point, spec_check, spec_edited
 from trainer.engine.saving import Saver
 from trainer.engine.state import State
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from trainer.engine.loop import Learner
     from trainer.engine.policy import Policy
     from trainer.engine.session import Session
-    from trainer.methods import LearnsFrom
+    from trainer.methods import LearnsFrom, Objective
     from trainer.rundir import RunDir
     from trainer.spec import RunSpec
 
@@ -42,6 +44,7 @@ LEARNERS: dict[LearnsFrom, type[Learner]] = {
     "rollouts": OnlineLearner,
     "demonstrations": DemonstrationLearner,
     "pairs": PairLearner,
+    "labels": LabelLearner,
 }
 
 
@@ -110,6 +113,8 @@ class Job:
         self.train_parts = self._parts(spec, "train") if spec.kind == "train" else []
         self.eval_parts = self._parts(spec, "eval")
         self.warm_parts = [] if self.warm_spec is None else self._parts(self.warm_spec, "train")
+        for reward in spec.rewards:
+            reward.prepare()
         if spec.kind == "evaluate" and not spec.rewards:
             raise ValueError("rewards: an evaluation needs at least one reward to score answers by")
         self.models = Models(
@@ -118,6 +123,8 @@ class Job:
             device,
             warm_spec=self.warm_spec,
             parts=[*self.train_parts, *self.eval_parts, *self.warm_parts],
+            outputs=self._outputs(spec, [*self.train_parts, *self.eval_parts]),
+            warm_outputs=self._outputs(self.warm_spec, self.warm_parts),
         )
         session.tick()
 
@@ -133,6 +140,12 @@ class Job:
         return recipe.model_copy(
             update={"model": model, "seed": self.spec.seed, "checkpoint": keep}
         )
+
+    def _outputs(self, spec: RunSpec | None, parts: list[Part]) -> tuple[str, ...]:
+        """The scores that the model must end in; none where it ends in a vocabulary."""
+        if spec is None or spec.kind != "train":
+            return ()
+        return outputs_wanted(spec.objective, parts)
 
     def _parts(self, spec: RunSpec, which: str) -> list[Part]:
         learns_from = spec.objective.learns_from if spec.kind == "train" else "rollouts"
@@ -212,13 +225,10 @@ class Job:
         reference = self.models.reference(policy, saver.start, warm=warm)
         if state.knobs:
             spec = with_knobs(spec, state.knobs)
-        learner = LEARNERS[spec.objective.learns_from](
-            self.session, spec, policy, reference, cursor
-        )
+        learner = _learner(spec.objective)(self.session, spec, policy, reference, cursor)
         evaluation = None
         if eval_parts:
-            pairs = learner if isinstance(learner, PairLearner) else None
-            evaluation = Evaluation(self.session, spec, policy, eval_parts, pairs)
+            evaluation = Evaluation(self.session, spec, policy, eval_parts, learner)
         if saved is not None:
             optimizer.load_state_dict(saved.optimizer)
             reference.restore(saved.buffers)
@@ -248,6 +258,13 @@ class Job:
         values = evaluation.values(0)
         report.metrics(0, values)
         return Verdict("finished", "finished", "evaluated")
+
+
+def _learner(objective: Objective) -> type[Learner]:
+    """What supplies the losses of an objective: by the model it needs, then by its rows."""
+    if "score-head" in objective.uses:
+        return RankingLearner
+    return LEARNERS[objective.learns_from]
 
 
 def _check_room(policy: Policy, spec: RunSpec, parts: list[Part]) -> None:

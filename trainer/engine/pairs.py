@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainer.engine.batches import Pairs
-from trainer.engine.forward import Sequences, micro_batches, token_scores
-from trainer.engine.offline import Offline, fitted, mask_of, mask_of_width, sequences_of
+from trainer.engine.coupled import Part, losses_of
+from trainer.engine.forward import token_scores
+from trainer.engine.offline import Offline, fitted, mask_of, sequences_of
+from trainer.engine.packing import micro_batches
+from trainer.engine.reference_scores import ReferenceScores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,89 +27,134 @@ if TYPE_CHECKING:
 
 
 class PairLearner(Offline):
-    """Prefers one answer over another. Reference values are computed once per pair and kept."""
+    """Prefers one answer over another. Reference scores are computed once per pair and kept."""
 
     def __init__(
         self, session: Session, spec: RunSpec, policy: Policy, reference: Reference, cursor: Cursor
     ) -> None:
         super().__init__(session, spec, policy, reference, cursor)
-        self.known: dict[str, tuple[float, float]] = {}
+        self.known = ReferenceScores(reference.memory())
 
     def losses(self, state: State, means: Means) -> Iterator[Loss]:
         """The summed losses of the micro-batches."""
         return pair_losses(self, self.examples, self.known)
 
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        """The reference values: recomputed in another batch they would differ in the last bit."""
-        if not self.known:
-            return {}
-        names = "\n".join(self.known).encode()
-        return {
-            "reference_ids": torch.tensor(list(names), dtype=torch.uint8),
-            "reference_values": torch.tensor(list(self.known.values()), dtype=torch.float32),
-        }
+        """The reference scores: recomputed in another batch they would differ in the last bit."""
+        return self.known.tensors()
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take up the reference values."""
-        if not tensors:
-            return
-        names = bytes(tensors["reference_ids"].tolist()).decode().split("\n")
-        values = tensors["reference_values"].tolist()
-        self.known = {
-            name: (chosen, rejected) for name, (chosen, rejected) in zip(names, values, strict=True)
-        }
+        """Take up the reference scores."""
+        self.known.restore(tensors)
 
 
 def pair_losses(
-    learner: PairLearner, examples: Sequence[Example], known: dict[str, tuple[float, float]]
+    learner: PairLearner,
+    examples: Sequence[Example],
+    known: ReferenceScores,
 ) -> Iterator[Loss]:
     """The losses of pairs, by micro-batches that never divide a pair."""
-    policy, objective = learner.policy, learner.spec.objective
-    sequences = sequences_of(examples)
-    width = max(len(answer) for answer in sequences.answers)
-    mask_NT = mask_of(sequences.answers, width).to(policy.device)
-    pair_weight_N = torch.full((len(examples),), 1 / len(examples), device=policy.device)
-    whole = Pairs(mask_NT[0::2], mask_NT[1::2], pair_weight_N)
-    nll_weight_NT = objective.token_weights(whole)
-    plan = micro_batches(
-        sequences,
-        range(len(sequences.answers)),
-        budget=learner.spec.batch.tokens_per_microbatch,
-        shared=policy.shared_prefix,
-        whole_groups=True,
-    )
-    for rows in plan:
-        learner.session.tick()
-        pairs = sorted({sequences.prompt_of[answer] for row in rows for answer in row.answers})
-        answers = [answer for pair in pairs for answer in (2 * pair, 2 * pair + 1)]
-        batch = Pairs(
-            chosen_mask_BT=whole.chosen_mask_BT[pairs],
-            rejected_mask_BT=whole.rejected_mask_BT[pairs],
-            pair_weight_B=pair_weight_N[pairs],
-            nll_weight_BT=None if nll_weight_NT is None else nll_weight_NT[pairs],
+    return losses_of(learner.spec.objective, DividedPairs(learner, examples, known))
+
+
+class DividedPairs:
+    """The pairs of an optimizer batch. Of pair i, the chosen answer is sequence 2 i, the other 2 i + 1."""
+
+    with_gradient: Sequence[str] = ("chosen_logp_BT", "rejected_logp_BT")
+    parts: Sequence[Part]
+
+    def __init__(
+        self,
+        learner: PairLearner,
+        examples: Sequence[Example],
+        known: ReferenceScores,
+    ) -> None:
+        self.learner, self.examples, self.known = learner, examples, known
+        policy, objective = learner.policy, learner.spec.objective
+        self.size = len(examples)
+        self.sequences = sequences_of(examples)
+        self.width = max(len(answer) for answer in self.sequences.answers)
+        mask_NT = mask_of(self.sequences.answers, self.width).to(policy.device)
+        chosen_NT, rejected_NT = mask_NT[0::2], mask_NT[1::2]
+        share_N = torch.full((self.size,), 1 / self.size, device=policy.device)
+        self.whole = Pairs(
+            chosen_NT,
+            rejected_NT,
+            share_N,
+            chosen_score_weight_BT=objective.score_weights(chosen_NT, rejected_NT),
+            rejected_score_weight_BT=objective.score_weights(rejected_NT, chosen_NT),
+            dials=learner.dials,
         )
-        if "reference" in objective.uses:
-            _add_reference(learner, batch, [examples[p] for p in pairs], known, sequences, rows)
-        logp = fitted(token_scores(policy, sequences, answers, rows=rows).padded()[0], width)
-        batch.chosen_logp_BT, batch.rejected_logp_BT = logp[0::2], logp[1::2]
-        yield objective.loss(batch)
+        self.whole.nll_weight_BT = objective.token_weights(self.whole)
+        batch = learner.spec.batch
+        plan = micro_batches(
+            self.sequences,
+            range(len(self.sequences.answers)),
+            budget=batch.tokens_per_microbatch,
+            shared=policy.shared_prefix,
+            packed=batch.packing == "rows",
+            whole_groups=True,
+        )
+        of = self.sequences.prompt_of
+        self.parts = [
+            Part(sorted({of[answer] for row in rows for answer in row.answers}), rows)
+            for rows in plan
+        ]
 
+    def batch(self, members: Sequence[int]) -> Pairs:
+        """The batch of some pairs, without the policy's log-probabilities."""
+        whole, index = self.whole, list(members)
+        nll_weight_NT = whole.nll_weight_BT
+        assert whole.chosen_score_weight_BT is not None
+        assert whole.rejected_score_weight_BT is not None
+        batch = Pairs(
+            whole.chosen_mask_BT[index],
+            whole.rejected_mask_BT[index],
+            whole.pair_weight_B[index],
+            chosen_score_weight_BT=whole.chosen_score_weight_BT[index],
+            rejected_score_weight_BT=whole.rejected_score_weight_BT[index],
+            nll_weight_BT=None if nll_weight_NT is None else nll_weight_NT[index],
+            dials=whole.dials,
+        )
+        if "reference" in self.learner.spec.objective.uses:
+            examples = [self.examples[pair] for pair in index]
+            score_BK = self.known.of(examples, self.learner.policy.device)
+            batch.ref_chosen_score_B, batch.ref_rejected_score_B = score_BK.unbind(1)
+        return batch
 
-def _add_reference(
-    learner: PairLearner,
-    batch: Pairs,
-    examples: Sequence[Example],
-    known: dict[str, tuple[float, float]],
-    sequences: Sequences,
-    rows: list,
-) -> None:
-    if any(example.id not in known for example in examples):
-        with learner.session.clock.part("logprob"):
-            answers = sorted(answer for row in rows for answer in row.answers)
-            logp = learner.reference.token_logps(sequences, answers, rows, 1.0)
-            sums = torch.where(mask_of_width(sequences, answers, logp), logp, 0.0).sum(-1).tolist()
-        for index, example in enumerate(examples):
-            known.setdefault(example.id, (sums[2 * index], sums[2 * index + 1]))
-    device = learner.policy.device
-    values = torch.tensor([known[example.id] for example in examples], device=device)
-    batch.ref_chosen_score_B, batch.ref_rejected_score_B = values[:, 0], values[:, 1]
+    def forward(self, part: Part) -> dict[str, torch.Tensor]:
+        """The policy's log-probabilities, and its collision probabilities where they are used."""
+        learner = self.learner
+        learner.session.tick()
+        uses = learner.spec.objective.uses
+        if "reference" in uses:
+            self._score_reference(part)
+        scores = token_scores(learner.policy, self.sequences, self._answers(part), rows=part.rows)
+        logp_BT = fitted(scores.scattered(scores.logp_M), self.width)
+        fields = {"chosen_logp_BT": logp_BT[0::2], "rejected_logp_BT": logp_BT[1::2]}
+        if "collision" in uses:
+            collision_BT = fitted(scores.scattered(scores.collision_M), self.width)
+            fields["chosen_collision_BT"] = collision_BT[0::2]
+            fields["rejected_collision_BT"] = collision_BT[1::2]
+        return fields
+
+    def _answers(self, part: Part) -> list[int]:
+        return [answer for pair in part.members for answer in (2 * pair, 2 * pair + 1)]
+
+    def _score_reference(self, part: Part) -> None:
+        examples = [self.examples[pair] for pair in part.members]
+        if not self.known.lack(examples):
+            return
+        with self.learner.session.clock.part("logprob"):
+            logp_BT = fitted(
+                self.learner.reference.token_logps(
+                    self.sequences, self._answers(part), part.rows, 1.0
+                ),
+                self.width,
+            )
+            whole, index = self.whole, part.members
+            assert whole.chosen_score_weight_BT is not None
+            assert whole.rejected_score_weight_BT is not None
+            chosen_B = (whole.chosen_score_weight_BT[index] * logp_BT[0::2]).sum(-1)
+            rejected_B = (whole.rejected_score_weight_BT[index] * logp_BT[1::2]).sum(-1)
+            self.known.add(examples, torch.stack([chosen_B, rejected_B], dim=1))
