@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.advantages._groups import grouped
 from trainer.registry import Advantage
 
 if TYPE_CHECKING:
@@ -30,29 +31,12 @@ class GroupMeanStd(Advantage):
 
         Deviations divide by n - 1, as the published code does.
         """
-        import torch
-
-        rewards_N, groups_N = outcomes.total_N, outcomes.group_N
-        scorable_N = ~rewards_N.isnan()
-        value_N = torch.where(scorable_N, rewards_N, 0.0).double()
-        _, group_N = torch.unique(groups_N, return_inverse=True)
-        groups = int(group_N.max()) + 1 if len(group_N) else 0
-
-        def total(per_answer_N: "torch.Tensor") -> "torch.Tensor":
-            return torch.zeros(groups, dtype=torch.float64).index_add_(0, group_N, per_answer_N)
-
-        count_G = total(scorable_N.double())
-        mean_G = total(value_N) / count_G.clamp(min=1)
-        centred_N = torch.where(scorable_N, value_N - mean_G[group_N], 0.0)
-        std_G = (total(centred_N**2) / (count_G - 1).clamp(min=1)).sqrt()
-        if self.scale == "none":
-            advantage_N = centred_N
+        groups = grouped(outcomes.total_N, outcomes.group_N)
+        advantage_N = groups.centred_N
+        if self.scale == "group":
+            advantage_N = advantage_N / (groups.std_G[groups.group_N] + self.eps)
         elif self.scale == "batch":
-            scored = value_N[scorable_N]
-            deviation = scored.std() if len(scored) > 1 else torch.tensor(0.0)
-            advantage_N = centred_N / (deviation + self.eps)
-        else:
-            advantage_N = centred_N / (std_G[group_N] + self.eps)
-        # Rounding leaves a mean a hair off: an all-equal group must be exactly silent.
-        silent_G = (count_G < 2) | (std_G <= 1e-12 * (1 + mean_G.abs()))
-        return torch.where(silent_G[group_N], 0.0, advantage_N).to(rewards_N.dtype)
+            scores = groups.score_N[groups.scorable_N]
+            deviation = scores.std() if len(scores) > 1 else 0.0
+            advantage_N = advantage_N / (deviation + self.eps)
+        return advantage_N.to(outcomes.reward_N.dtype)
