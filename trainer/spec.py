@@ -285,7 +285,7 @@ def with_default_advantage(value: Any) -> Any:
     tag = objective.get("type") if isinstance(objective, dict) else getattr(objective, "type", "")
     method = registry.family("objectives").get(str(tag))
     if method is not None and getattr(method, "learns_from", "") == "rollouts":
-        return {**value, "advantage": {"type": method.default_advantage}}
+        return {**value, "advantage": {"type": getattr(method, "default_advantage", "")}}
     return value
 
 

@@ -227,7 +227,7 @@ class OnlineLearner:
 
     def _silent(self, whole: Rollouts) -> torch.Tensor:
         """Which answers have no gradient: no token of theirs has an advantage."""
-        if self.critic is not None or not self.spec.objective.silent_without_advantage:
+        if not self.spec.objective.silent_without_advantage:
             return torch.zeros_like(whole.group_B, dtype=torch.bool)
         return ~(whole.mask_BT & (whole.advantage_BT != 0)).any(-1)
 

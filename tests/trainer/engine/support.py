@@ -48,8 +48,29 @@ KINDS: dict[str, list[str]] = {
         "rollout.top_p=0.9",
         "objective.beta=0.05",
     ],
+    "grpo-minibatches": [
+        "objective.type=grpo",
+        "batch.updates_per_rollout=2",
+        "batch.minibatches=2",
+        "rollout.top_k=6",
+        "objective.beta=0.05",
+        "objective.beta_schedule=target",
+        "objective.kl_target=0.01",
+        "reference.sync_every=3",
+        "reference.sync_mix=0.5",
+    ],
+    "ppo": [
+        "objective.type=ppo",
+        "objective.beta=0.05",
+        "objective.kl_in=reward",
+        "objective.kl_estimator=k1",
+        "objective.entropy_target=2.0",
+        "batch.minibatches=2",
+        "reference.sync_every=2",
+    ],
     "sft": ["objective.type=sft"],
     "dpo": ["objective.type=dpo", "objective.sft_weight=0.5"],
+    "dpo-sync": ["objective.type=dpo", "reference.sync_every=3"],
 }
 
 

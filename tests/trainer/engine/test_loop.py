@@ -1,0 +1,90 @@
+"""Coefficients that move from step to step, reference syncs at their steps, tokens of each step."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.control import Control
+from trainer.engine.reference import Reference
+from trainer.objectives._controllers import steered_beta
+
+GRPO = ["objective.type=grpo", "evaluation.every_steps=0"]
+
+
+def series(runs, key, name="run"):
+    return {step: value for (step, found), value in runs.metrics(name).items() if found == key}
+
+
+def test_a_scheduled_coefficient_follows_the_share_of_the_run_that_is_done(runs):
+    schedule = ["objective.beta=0.3", "objective.beta_schedule=linear", "objective.beta_end=0.9"]
+    assert runs.run("run", *GRPO, *schedule) == 0
+    assert series(runs, "beta") == pytest.approx(
+        {step: 0.3 + 0.6 * (step - 1) / 6 for step in range(1, 7)}
+    )
+
+
+def test_a_steered_coefficient_answers_what_the_step_before_measured(runs):
+    knobs = [
+        "objective.beta=0.3", "objective.beta_schedule=target", "objective.kl_target=0.002",
+        "objective.kl_gain=0.5", "optimizer.lr=0.05",
+    ]  # fmt: skip
+    assert runs.run("run", *GRPO, *knobs) == 0
+    beta, kl = series(runs, "beta"), series(runs, "kl")
+    assert beta[1] == 0.3
+    for step in range(1, 6):
+        assert beta[step + 1] == pytest.approx(steered_beta(beta[step], kl[step], 0.002, 0.5))
+    assert len({round(value, 9) for value in beta.values()}) > 3
+
+
+def test_a_live_edit_of_a_coefficient_takes_effect_at_the_next_step(runs, stop_after):
+    stop_after(runs.dir("run"), 1, 3, Control("run", knobs={"objective.beta": 0.7}))
+    assert runs.run("run", *GRPO, "objective.beta=0.1") == 0
+    beta = series(runs, "beta")
+    assert [beta[step] for step in range(1, 7)] == [0.1] * 3 + [0.7] * 3
+
+
+def test_a_live_edit_that_asks_for_a_reference_gets_one_in_the_middle_of_a_batch(runs, stop_after):
+    stop_after(runs.dir("run"), 1, 2, Control("run", knobs={"objective.beta": 0.7}))
+    assert runs.run("run", *GRPO, "batch.updates_per_rollout=4") == 0
+    assert sorted(series(runs, "kl")) == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("updates", "every", "steps"),
+    [(1, 2, [2, 4, 6]), (2, 2, [2, 4, 6]), (2, 3, [4, 6]), (3, 1, [3, 6]), (1, 7, [])],
+)
+def test_the_reference_is_synced_when_due_and_never_within_a_batch(
+    runs, monkeypatch, updates, every, steps
+):
+    seen = []
+    sync = Reference.sync
+
+    def spy(self, policy, mix):
+        seen.append(mix)
+        sync(self, policy, mix)
+
+    monkeypatch.setattr(Reference, "sync", spy)
+    options = [f"batch.updates_per_rollout={updates}", f"reference.sync_every={every}"]
+    assert runs.run("run", *GRPO, "objective.beta=0.1", *options, "reference.sync_mix=1") == 0
+    spent = {
+        event["step"]: event["values"]["time/sync"]
+        for event in runs.events("run")
+        if event["type"] == "metrics" and "time/sync" in event["values"]
+    }
+    assert [step for step, seconds in sorted(spent.items()) if seconds > 0] == steps
+    assert seen == [1.0] * len(steps)
+    # The step behind a full sync compares the policy with itself.
+    kl = series(runs, "kl")
+    assert all(abs(kl[step + 1]) < 1e-9 for step in steps if step + 1 in kl)
+
+
+def test_the_steps_of_a_pass_count_each_token_once(runs):
+    one = ["budget.max_steps=1", "batch.prompts_per_step=8"]
+    assert runs.run("whole", *GRPO, *one) == 0
+    parts = ["budget.max_steps=4", "batch.minibatches=4", "batch.prompts_per_step=8"]
+    assert runs.run("parts", *GRPO, *parts) == 0
+    whole, found = series(runs, "num_tokens", "whole"), series(runs, "num_tokens", "parts")
+    assert found[4] == whole[1]
+    assert 0 < found[1] < found[2] < found[3] < found[4]
+    epochs = series(runs, "epoch", "parts")
+    assert epochs[3] == 0 and epochs[4] == series(runs, "epoch", "whole")[1] == 0.8
