@@ -7,13 +7,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trainer import registry
-from trainer.engine.encode import answers_encode, characters_in, prompts_encode, text_of
+from trainer.engine.chat import UNTRAINED, Unusable
+from trainer.engine.encode import (
+    BadRow,
+    answers_encode,
+    characters_in,
+    conversation,
+    prompts_encode,
+    text_of,
+    turns_encode,
+)
 from trainer.rows import rows_load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from trainer.engine.chat import Messages
     from trainer.engine.policy import Policy
     from trainer.methods import Curriculum, LearnsFrom, Row
     from trainer.spec import Data, DataSource, RunSpec
@@ -22,9 +32,10 @@ ANSWER_COLUMNS: dict[LearnsFrom, tuple[str, ...]] = {
     "rollouts": (),
     "demonstrations": ("completion",),
     "pairs": ("chosen", "rejected"),
+    "labels": ("completion",),
     "ratings": ("completion",),
 }
-VALUE_COLUMNS: dict[LearnsFrom, tuple[str, ...]] = {"ratings": ("rating",)}
+VALUE_COLUMNS: dict[LearnsFrom, tuple[str, ...]] = {"labels": ("label",), "ratings": ("rating",)}
 """Columns besides the texts without which a row teaches nothing."""
 
 
@@ -37,11 +48,20 @@ class Example:
     prompt: list[int]
     answers: tuple[list[int], ...]
     """None online, one for a demonstration or a rating, chosen and rejected for a pair."""
+    trained: list[bool] | None = None
+    """Which tokens of a demonstration are trained on; None for all."""
 
     @property
     def text(self) -> str:
         """The prompt as people and rewards read it."""
         return text_of(self.row["prompt"])
+
+    @property
+    def trained_tokens(self) -> int:
+        """Answer tokens that are trained on."""
+        if self.trained is not None:
+            return sum(self.trained)
+        return sum(len(ids) for ids in self.answers)
 
 
 @dataclass
@@ -87,35 +107,74 @@ def parts_encode(
     parts: Sequence[Part], policy: Policy, data: Data, learns_from: LearnsFrom
 ) -> None:
     """Encode the rows and apply the length limits. Raises ValueError when nothing is left."""
-    columns = ANSWER_COLUMNS[learns_from]
+    by_turns = learns_from == "demonstrations" and data.train_on == "assistant"
     for part in parts:
-        prompts = [row["prompt"] for row in part.rows]
-        prompt_ids = prompts_encode(policy, prompts)
-        answer_ids = [
-            answers_encode(policy, prompts, [row[column] for row in part.rows])
-            for column in columns
+        chats = [
+            conversation(row["prompt"], row["completion"]) if by_turns else None
+            for row in part.rows
         ]
-        for index, row in enumerate(part.rows):
-            example = Example(
-                id=str(row.get("id", f"{part.name}:{index}")),
-                row=row,
-                prompt=prompt_ids[index],
-                answers=tuple(ids[index] for ids in answer_ids),
-            )
-            fitted = _fitted(example, data, part)
-            if fitted is not None:
+        plain = [index for index, chat in enumerate(chats) if chat is None]
+        found = dict(
+            zip(plain, _encoded(part, plain, policy, ANSWER_COLUMNS[learns_from]), strict=True)
+        )
+        for index, chat in enumerate(chats):
+            made = found[index] if chat is None else _by_turns(part, index, policy, chat)
+            fitted = _fitted(made, data, part) if isinstance(made, Example) else made
+            if isinstance(fitted, Example):
                 part.examples.append(fitted)
+            else:
+                part.dropped[str(fitted)] = part.dropped.get(str(fitted), 0) + 1
         if not part.examples:
             raise ValueError(
-                f"{part.name}: no row is left after the limits "
+                f"{part.name}: no row is left "
                 f"({', '.join(f'{why}: {count}' for why, count in part.dropped.items())})"
             )
 
 
-def _fitted(example: Example, data: Data, part: Part) -> Example | None:
+def _encoded(
+    part: Part, indices: Sequence[int], policy: Policy, columns: Sequence[str]
+) -> list[Example | Unusable]:
+    """Prompts alone, and each answer behind them."""
+    rows = [part.rows[index] for index in indices]
+    prompts = [row["prompt"] for row in rows]
+    try:
+        prompt_ids = prompts_encode(policy, prompts)
+        answer_ids = [
+            answers_encode(policy, prompts, [row[column] for row in rows]) for column in columns
+        ]
+    except BadRow as error:
+        name = _id(part, indices[error.index])
+        raise ValueError(f"{part.name}: row {name}: {error}") from error
+    found: list[Example | Unusable] = []
+    for place, index in enumerate(indices):
+        answers = [ids[place] for ids in answer_ids]
+        failed = next((answer for answer in answers if isinstance(answer, Unusable)), None)
+        tokens = tuple(answer for answer in answers if not isinstance(answer, Unusable))
+        example = Example(_id(part, index), rows[place], prompt_ids[place], tokens)
+        found.append(example if failed is None else failed)
+    return found
+
+
+def _by_turns(part: Part, index: int, policy: Policy, chat: Messages) -> Example | Unusable:
+    """A conversation, all turns of the assistant trained on."""
+    try:
+        turns = turns_encode(policy, chat)
+    except Unusable as reason:
+        return reason
+    except ValueError as error:
+        raise ValueError(f"{part.name}: row {_id(part, index)}: {error}") from error
+    row = part.rows[index]
+    return Example(_id(part, index), row, turns.prompt, (turns.answer,), turns.trained)
+
+
+def _id(part: Part, index: int) -> str:
+    return str(part.rows[index].get("id", f"{part.name}:{index}"))
+
+
+def _fitted(example: Example, data: Data, part: Part) -> Example | Unusable:
+    """The example within the limits, or why it is left out."""
     if not example.prompt:
-        part.dropped["prompt without tokens"] = part.dropped.get("prompt without tokens", 0) + 1
-        return None
+        return Unusable("prompt without tokens")
     longest = max((len(ids) for ids in example.answers), default=0)
     reason = ""
     if len(example.prompt) > data.max_prompt_tokens:
@@ -127,11 +186,14 @@ def _fitted(example: Example, data: Data, part: Part) -> Example | None:
     if data.overlong == "error":
         raise ValueError(f"{part.name}: row {example.id}: {reason}")
     if data.overlong == "drop":
-        part.dropped[reason] = part.dropped.get(reason, 0) + 1
-        return None
+        return Unusable(reason)
     prompt = example.prompt[: data.max_prompt_tokens]
     room = data.max_tokens - len(prompt)
-    return Example(example.id, example.row, prompt, tuple(ids[:room] for ids in example.answers))
+    trained = None if example.trained is None else example.trained[:room]
+    if trained is not None and not any(trained):
+        return Unusable(UNTRAINED)
+    answers = tuple(ids[:room] for ids in example.answers)
+    return Example(example.id, example.row, prompt, answers, trained)
 
 
 class Cursor:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from trainer.engine.batches import Demonstrations
-from trainer.engine.forward import micro_batches, token_scores
-from trainer.engine.offline import Offline, fitted, mask_of, sequences_of
+from trainer.engine.forward import token_scores
+from trainer.engine.noise import Noise
+from trainer.engine.offline import Offline, fitted, sequences_of
+from trainer.engine.packing import micro_batches, padding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from trainer.engine.policy import Policy
     from trainer.engine.state import State
     from trainer.methods import Loss, Objective
+    from trainer.spec import Batch
 
 
 class DemonstrationLearner(Offline):
@@ -23,13 +28,18 @@ class DemonstrationLearner(Offline):
 
     def losses(self, state: State, means: Means) -> Iterator[Loss]:
         """The summed losses of the micro-batches."""
+        spec = self.spec
+        noise = Noise.of_step(
+            spec.objective.embedding_noise, spec.seed, state.step + 1, range(len(self.examples))
+        )
         return demonstration_losses(
             self.policy,
-            self.spec.objective,
+            spec.objective,
             self.examples,
-            self.spec.batch.tokens_per_microbatch,
+            spec.batch,
             means,
             self.session.tick,
+            noise=noise,
         )
 
 
@@ -37,20 +47,28 @@ def demonstration_losses(
     policy: Policy,
     objective: Objective,
     examples: Sequence[Example],
-    budget: int,
+    how: Batch,
     means: Means,
     tick: Callable[[], None],
+    *,
+    noise: Noise | None = None,
 ) -> Iterator[Loss]:
     """The losses of demonstrations, by micro-batches; used for training and, without gradient, for eval."""
     sequences = sequences_of(examples)
     width = max(len(answer) for answer in sequences.answers)
-    whole = Demonstrations(mask_BT=mask_of(sequences.answers, width).to(policy.device))
+    whole = Demonstrations(mask_BT=trained_mask(examples, width).to(policy.device))
     weight_NT = objective.token_weights(whole)
-    wanted = range(len(sequences.answers))
-    for rows in micro_batches(sequences, wanted, budget=budget, shared=policy.shared_prefix):
+    plan = micro_batches(
+        sequences,
+        range(len(sequences.answers)),
+        budget=how.tokens_per_microbatch,
+        shared=policy.shared_prefix,
+        packed=how.packing == "rows",
+    )
+    for rows in plan:
         tick()
         chosen = [answer for row in rows for answer in row.answers]
-        scores = token_scores(policy, sequences, chosen, rows=rows)
+        scores = token_scores(policy, sequences, chosen, rows=rows, noise=noise)
         logp, entropy, correct = (fitted(values, width) for values in scores.padded())
         batch = Demonstrations(
             mask_BT=whole.mask_BT[chosen],
@@ -61,4 +79,16 @@ def demonstration_losses(
         )
         loss = objective.loss(batch)
         means.add("entropy", float(entropy.sum()), float(batch.mask_BT.sum()))
+        means.add("batch/pad_frac", *padding(rows))
         yield loss
+
+
+def trained_mask(examples: Sequence[Example], width: int) -> torch.Tensor:
+    """Which of `width` cells of each answer hold tokens that are trained on, (N, T) bool."""
+    mask_NT = torch.zeros(len(examples), width, dtype=torch.bool)
+    for row, example in enumerate(examples):
+        (answer,) = example.answers
+        mask_NT[row, : len(answer)] = (
+            True if example.trained is None else torch.tensor(example.trained)
+        )
+    return mask_NT

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from trainer.engine.forward import Sequences
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from trainer.engine.dataset import Cursor, Example
     from trainer.engine.means import Means
@@ -25,7 +25,14 @@ def sequences_of(examples: Sequence[Example]) -> Sequences:
     """The examples' answers behind their prompts, in order."""
     answers = [ids for example in examples for ids in example.answers]
     prompt_of = [index for index, example in enumerate(examples) for _ in example.answers]
-    return Sequences([example.prompt for example in examples], answers, prompt_of)
+    scored = None
+    if any(example.trained is not None for example in examples):
+        scored = [
+            [True] * len(ids) if example.trained is None else example.trained
+            for example in examples
+            for ids in example.answers
+        ]
+    return Sequences([example.prompt for example in examples], answers, prompt_of, scored=scored)
 
 
 def mask_of(answers: Sequence[Sequence[int]], width: int) -> torch.Tensor:
@@ -57,6 +64,7 @@ class Offline:
         self.session, self.spec, self.policy = session, spec, policy
         self.reference, self.cursor = reference, cursor
         self.updates = 1
+        self.dials: Mapping[str, float] = spec.objective.dials({}, {}, 0.0)
         self.examples: list[Example] = []
         self.visited: list[int] = []
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ROW_TOKENS = 1024
 """A row takes more answers only up to this length: attention masks grow with its square."""
+SHORT_ROW = 64
+"""Blocks are packed into rows of this length where all are shorter: too short for its square to matter."""
 
 
 @dataclass
@@ -78,7 +80,7 @@ def micro_batches(
         rows = _rows(sequences, prompt, answers, shared)
         units += [rows] if whole_groups else [[row] for row in rows]
     units.sort(key=lambda rows: -max(row.length for row in rows))
-    if packed and shared:
+    if packed and shared and units:
         units = _packed(units)
     batches: list[list[Row]] = []
     width = 0
@@ -125,7 +127,7 @@ def _packed(units: list[list[Row]]) -> list[list[Row]]:
     No longer rows than that: attention's cost grows with the square of a row's length, and what packing
     saves is padding, of which these rows leave little.
     """
-    capacity = max(row.length for rows in units for row in rows)
+    capacity = max(SHORT_ROW, *(row.length for rows in units for row in rows))
     found: list[list[Row]] = []
     free: list[int] = []
     for rows in units:
