@@ -191,6 +191,11 @@ class Answer:
     finish_reason: Literal["stop", "length"]
     row: Mapping[str, Any] = field(default_factory=dict)
     """The data row of the prompt: `answer` and every other column."""
+    prompt_ids: Sequence[int] = ()
+    """The tokens that the policy read and, in `token_ids`, those it wrote; empty where nobody knows."""
+    token_ids: Sequence[int] = ()
+    vocabulary: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
+    """Token -> id: what those ids mean. One object for all answers of a policy."""
 
 
 class Reward(Method):
@@ -202,15 +207,24 @@ class Reward(Method):
     """Factor of this part in the total reward. Healthy: 0.1 to 1; negative makes it a penalty."""
     exact: ClassVar[bool] = False
     """True when a score of 1 means that the answer is right: evaluation reports it as accuracy."""
+    at_once: ClassVar[int] = 1
+    """How many answers `scores` takes; a run can be stopped between two calls."""
 
     @property
     def label(self) -> str:
         """The name used in metrics."""
         return self.name or str(getattr(self, "type", ""))
 
+    def prepare(self) -> None:
+        """Load what scoring needs, before the run begins. Raises ValueError that says what to change."""
+
     @abstractmethod
     def score(self, answer: Answer) -> float | None:
         """The score, or None when this answer cannot be scored (it is then left out of the means)."""
+
+    def scores(self, answers: Sequence[Answer]) -> list[float | None]:
+        """The scores of at most `at_once` answers: for rewards whose batches cost less than their parts."""
+        return [self.score(answer) for answer in answers]
 
 
 class Curriculum(Method):

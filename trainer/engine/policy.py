@@ -5,10 +5,14 @@ from __future__ import annotations
 import inspect
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path  # noqa: TC003
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass
@@ -41,6 +45,11 @@ class Policy:
     def vocabulary(self) -> int:
         """Width of the output layer."""
         return int(self.model.config.get_text_config().vocab_size)
+
+    @cached_property
+    def tokens(self) -> Mapping[str, int]:
+        """Every token of the tokenizer and its id."""
+        return dict(self.tokenizer.get_vocab())
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Lower precision where it was asked for."""

@@ -57,21 +57,24 @@ def score(
             tokens=len(item.tokens),
             finish_reason=item.finish_reason,
             row=examples[item.prompt].row,
+            prompt_ids=examples[item.prompt].prompt,
+            token_ids=item.tokens,
+            vocabulary=policy.tokens,
         )
         for item, text in zip(sampled, texts, strict=True)
     ]
     parts: dict[str, list[float | None]] = {}
     for reward in rewards:
         scores: list[float | None] = []
-        for answer in answers:
+        for first in range(0, len(answers), reward.at_once):
             tick()
-            scores.append(_one(reward, answer))
+            found = reward.scores(answers[first : first + reward.at_once])
+            scores += [_known(value) for value in found]
         parts[reward.label] = scores
     return Scored(texts, parts, _totals(rewards, parts, len(answers)), _correct(rewards, parts))
 
 
-def _one(reward: Reward, answer: Answer) -> float | None:
-    value = reward.score(answer)
+def _known(value: float | None) -> float | None:
     # NaN from a reward means the same as None: it could not say.
     return None if value is None or math.isnan(value) else float(value)
 
