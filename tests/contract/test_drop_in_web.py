@@ -28,12 +28,12 @@ from orchestrator.selectors.spec_start import Start, start_from
 # What needs a database is left out: which runs and uploads there are.
 spec_desk.similar_run = lambda spec: {}
 raw = {
-    "objective": {"type": "hinge", "margin": 2.5},
+    "objective": {"type": "chasm", "margin": 2.5},
     "rewards": [{"type": "mirror", "sharpness": 3}],
 }
 desk = spec_desk.desk_open(Start(raw))
 posted = spec_desk.desk_read({
-    "objective.type": ["hinge"], "objective@was": ["hinge"], "objective.margin": ["-1"],
+    "objective.type": ["chasm"], "objective@was": ["chasm"], "objective.margin": ["-1"],
     "rewards@count": ["0"], "_do": ["add rewards mirror"],
 })
 print(json.dumps({
@@ -51,7 +51,7 @@ print(json.dumps({
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What another process shows whose operator dropped two files into a folder of their own."""
     methods = tmp_path_factory.mktemp("methods")
-    (methods / "hinge.py").write_text(LOSS)
+    (methods / "chasm.py").write_text(LOSS)
     (methods / "mirror.py").write_text(MIRROR)
     data_dir = tmp_path_factory.mktemp("data")
     done = subprocess.run(
@@ -74,7 +74,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_the_form_offers_them_among_the_others(drawn: dict[str, Any]) -> None:
-    assert '<option value="hinge" selected>hinge</option>' in drawn["form"]
+    assert '<option value="chasm" selected>chasm</option>' in drawn["form"]
     assert '<option value="mirror" selected>mirror</option>' in drawn["form"]
     assert "add rewards mirror" in drawn["form"]
 
@@ -109,5 +109,5 @@ def test_they_are_posted_and_checked(drawn: dict[str, Any]) -> None:
 
 def test_the_api_describes_them(drawn: dict[str, Any]) -> None:
     schemas = drawn["openapi"]["components"]["schemas"]
-    assert schemas["Hinge"]["properties"]["margin"]["exclusiveMinimum"] == 0
+    assert schemas["Chasm"]["properties"]["margin"]["exclusiveMinimum"] == 0
     assert schemas["Mirror"]["properties"]["sharpness"]["maximum"] == 9
