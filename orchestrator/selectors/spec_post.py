@@ -17,6 +17,7 @@ from orchestrator.selectors.spec_schema import (
     section_knobs,
     top_knobs,
 )
+from orchestrator.selectors.spec_silence import facts_of, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -85,15 +86,26 @@ def spec_of(raw: dict[str, Any]) -> dict[str, Any]:
 
     The draft itself keeps them, so that switching back brings them back.
     """
-    objective = objective_of(raw)
-    if objective is None or objective.learns_from == "rollouts":
-        return raw
-    spec = {key: value for key, value in raw.items() if key != "advantage"}
-    batch = spec.get("batch")
-    if isinstance(batch, dict) and "updates_per_rollout" in batch:
-        rest = {key: value for key, value in batch.items() if key != "updates_per_rollout"}
-        spec["batch"] = rest
-    return {key: value for key, value in spec.items() if value != {}}
+    spec = raw
+    for path in refused(facts_of(raw)) if raw.get("kind") != "evaluate" else ():
+        spec = _without(spec, path.split("."))
+    return spec
+
+
+def _without(spec: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """The spec without what lies at `path`; a section that is empty then goes too."""
+    name, *rest = path
+    if name not in spec:
+        return spec
+    inner = spec[name]
+    if rest and not isinstance(inner, dict):
+        return spec
+    left = _without(inner, rest) if rest else {}
+    if rest and left is inner:
+        return spec
+    return {
+        key: left if key == name else value for key, value in spec.items() if key != name or left
+    }
 
 
 class _Reader:

@@ -10,6 +10,10 @@ from orchestrator.selectors.spec_schema import objective_of
 if TYPE_CHECKING:
     from trainer.catalog import Entry
 
+_SAMPLING = ("samples_per_prompt", "temperature", "max_new_tokens")
+_WITHOUT_ROLLOUTS = ("batch.updates_per_rollout", "batch.minibatches")
+_TRUNCATION = ("rollout.top_p", "rollout.top_k", "rollout.min_p")
+_OF_ANSWERS = ("rewards", "adapter", "rollout", *(f"evaluation.{name}" for name in _SAMPLING))
 _TRAINING = frozenset(
     {"objective", "advantage", "optimizer", "schedule", "batch", "budget", "checkpoint",
      "curriculum", "data.train", "guidance", "adapter", "reference"}
@@ -29,6 +33,11 @@ class Facts:
     def online(self) -> bool:
         """Whether training samples answers."""
         return self.objective is None or self.objective.learns_from == "rollouts"
+
+    @property
+    def scores(self) -> bool:
+        """Whether a reward model is trained: it writes no answers."""
+        return self.objective is not None and "score-head" in self.objective.needs
 
     @property
     def name(self) -> str:
@@ -52,6 +61,10 @@ def silence(path: str, facts: Facts) -> str:
     if facts.kind == "evaluate":
         return "An evaluation trains nothing." if path in _TRAINING else ""
     learns = facts.objective.learns_from if facts.objective else ""
+    if path in _OF_ANSWERS and facts.scores:
+        if path == "adapter":
+            return f"{facts.name} trains the whole model and its score head."
+        return f"{facts.name} trains a reward model, which writes no answers."
     if path == "advantage" and not facts.online:
         return f"{facts.name} learns from {learns}: there are no sampled answers to compare."
     if path == "guidance" and not facts.online:
@@ -61,11 +74,19 @@ def silence(path: str, facts: Facts) -> str:
             f"{facts.name} learns from {learns} and samples nothing. "
             "With a reward and held-out data, evaluation samples answers and these settings count."
         )
-    if path == "batch.updates_per_rollout" and not facts.online:
+    if path in _WITHOUT_ROLLOUTS and not facts.online:
         return f"{facts.name} has no rollouts."
+    if path in _TRUNCATION and not facts.online:
+        return "Evaluation samples from the whole distribution."
     if path == "reference" and facts.objective and "reference" not in facts.objective.needs:
         return f"{facts.name} compares with no reference model."
     return ""
+
+
+def refused(facts: Facts) -> list[str]:
+    """Paths of what this objective would not take, were it set."""
+    found = [] if facts.online else ["advantage", *_WITHOUT_ROLLOUTS, *_TRUNCATION]
+    return [*found, *_OF_ANSWERS] if facts.scores else found
 
 
 def optional_note(path: str, facts: Facts) -> str:

@@ -48,6 +48,22 @@ def test_a_start_from_any_objective_can_be_sent_as_it_is(tag: str) -> None:
     assert not desk.review["errors"]
 
 
+@pytest.mark.parametrize("tag", sorted(methods_of("objectives")))
+def test_a_switch_to_any_objective_leaves_nothing_that_it_refuses(tag: str) -> None:
+    """From a recipe that sets everything online, and back again."""
+    fields = opened(
+        BOTH + "[rollout]\ngroup_size = 4\ntop_p = 0.9\n[batch]\nupdates_per_rollout = 2\n"
+        'minibatches = 2\n[advantage]\ntype = "rloo"\n[evaluation]\nsamples_per_prompt = 4\n'
+    )
+    before = posted(fields, objective__clip_high="0.4")
+    there = posted(again(before), objective__type=tag)
+    wanted = "critic" in methods_of("objectives")[tag].needs
+    paths = {problem["path"] for problem in there.review["errors"]}
+    # A critic's own advantage is a choice that people make: the page says so and changes nothing.
+    assert paths == ({"advantage"} if wanted else set())
+    assert posted(again(there), objective__type="grpo").spec == before.spec
+
+
 def test_what_is_left_alone_is_left_out() -> None:
     desk = posted(opened(BOTH))
     named = {"model": {"name": "starter"}, "data": {"train": [{"source": "arithmetic"}]}}
