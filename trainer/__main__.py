@@ -1,4 +1,4 @@
-"""The command line of the trainer: run, resume, validate, evaluate, catalog. Needs no server.
+"""The command line of the trainer: run, resume, validate, evaluate, merge, push, catalog. Needs no server.
 
 Exit codes: 0 finished, 1 failed, 2 invalid input, 3 stopped, 4 paused.
 """
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from trainer.events import EXIT_FAILED, EXIT_FINISHED, EXIT_INVALID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     from trainer.spec import RunSpec
 
@@ -63,6 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("spec", help="a TOML or JSON file, or a recipe's name")
     validate.add_argument("overrides", nargs="*", metavar="key.path=value")
     validate.set_defaults(action=_validate)
+
+    merge = actions.add_parser(
+        "merge", help="copy a checkpoint for plain transformers, its adapter added into the weights"
+    )
+    merge.add_argument("checkpoint", type=Path)
+    merge.add_argument("--out", type=Path, required=True, help="a new folder")
+    merge.set_defaults(action=_merge)
+
+    push = actions.add_parser("push", help="upload a checkpoint to a hub; nothing else ever does")
+    push.add_argument("checkpoint", type=Path)
+    push.add_argument("--to", required=True, metavar="HUB_ID", help="OWNER/NAME of a repository")
+    push.add_argument("--private", action="store_true", help="where the repository is made new")
+    push.add_argument("--merge", action="store_true", help="upload the merged copy")
+    push.set_defaults(action=_push)
 
     catalog = actions.add_parser("catalog", help="list every method with its knobs")
     form = catalog.add_mutually_exclusive_group()
@@ -141,6 +156,39 @@ def _catalog(options: argparse.Namespace) -> int:
     return EXIT_FINISHED
 
 
+def _merge(options: argparse.Namespace) -> int:
+    return _export(
+        options, lambda export, folder: export.checkpoint_merge(folder, _path(options.out))
+    )
+
+
+def _push(options: argparse.Namespace) -> int:
+    return _export(
+        options,
+        lambda export, folder: export.checkpoint_push(
+            folder, options.to, private=options.private, merge=options.merge
+        ),
+    )
+
+
+def _export(options: argparse.Namespace, work: Callable[[ModuleType, Path], object]) -> int:
+    """Do it and print where the result is."""
+    _prepare_threads(os.cpu_count() or 1)
+    from trainer.engine import export
+
+    try:
+        print(work(export, _path(options.checkpoint)))
+    except ValueError as error:
+        return _refuse(str(error))
+    except export.UNFINISHED as error:
+        return _ends_without_a_journal(error)
+    return EXIT_FINISHED
+
+
+def _path(path: Path) -> Path:
+    return path.expanduser().resolve()
+
+
 def _load(name: str, overrides: Sequence[str]) -> RunSpec | None:
     """The spec, or None after saying what is wrong with it."""
     try:
@@ -210,7 +258,7 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
     return verdict.exit_code
 
 
-def _ends_without_a_journal(error: OSError) -> int:
+def _ends_without_a_journal(error: Exception) -> int:
     from trainer.engine.failure import verdict_of
 
     print(f"error: {verdict_of(error).message}", file=sys.stderr, flush=True)
