@@ -51,6 +51,10 @@ def trl_trainer(**settings: Any) -> Any:
         "steps_per_generation": 1,
         "sapo_temperature_pos": 1.0,
         "sapo_temperature_neg": 1.05,
+        "vespo_k_pos": 2.0,
+        "vespo_lambda_pos": 3.0,
+        "vespo_k_neg": 3.0,
+        "vespo_lambda_neg": 2.0,
         "entropy_target": 0.0,
         "entropy_coef_delta": 0.005,
         "entropy_coef_min": 0.0,
@@ -163,6 +167,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"temperature_pos": 3.0, "temperature_neg": 7.0},
         {"loss_type": "sapo", "sapo_temperature_pos": 3.0, "sapo_temperature_neg": 7.0},
     ),
+    "vespo": ("vespo", {}, {"loss_type": "vespo"}),
     "gmpo": ("gmpo", {}, {"gmpo": True, "epsilon_low": 0.4, "epsilon_high": 0.4}),
 }
 by_case = pytest.mark.parametrize("case", CASES)
