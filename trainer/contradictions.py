@@ -43,6 +43,8 @@ def _of_rollouts(spec: RunSpec) -> Iterator[str]:
     assert advantage is not None
     if "group" in advantage.needs and spec.rollout.group_size < 2:
         yield f"rollout.group_size: {name} compares answers of one prompt; use 2 or more"
+    elif objection := advantage.objection(spec.rollout.group_size):
+        yield f"advantage.{objection}"
     trains_critic, wants_critic = "critic" in spec.objective.uses, "critic" in advantage.needs
     if trains_critic and not wants_critic:
         fitting = _tags_needing("advantages", "critic")

@@ -169,6 +169,10 @@ class Advantage(Method):
     """"group": several answers of one prompt; "greedy"; "critic"."""
     formula: ClassVar[str] = ""
 
+    def objection(self, group_size: int) -> str:
+        """Why these knobs cannot work on groups of that size, as `knob: sentence`; "" when they can."""
+        return ""
+
     @abstractmethod
     def advantages(self, outcomes: Outcomes) -> torch.Tensor:
         """Advantages (N,), or (N, T) where tokens differ; 0 where masked out.

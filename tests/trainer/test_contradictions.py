@@ -28,6 +28,11 @@ DPO = {"objective": {"type": "dpo"}}
             "gae asks a critic, which grpo does not train; use it with ppo",
         ),
         (
+            {"advantage": {"type": "pass-at-k", "baseline": "mean", "k": 8}},
+            "advantage.k",
+            "sets of 8 need groups of more answers; use less than 8",
+        ),
+        (
             {"batch": {"minibatches": 5, "prompts_per_step": 4}},
             "batch.minibatches",
             "5 parts cannot be made of 4 prompts",

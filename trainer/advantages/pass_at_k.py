@@ -53,6 +53,12 @@ class PassAtK(Advantage):
             )
         return self
 
+    def objection(self, group_size: int) -> str:
+        """With `mean`, one set that is the whole group gives every answer 0."""
+        if self.baseline == "mean" and self.k >= group_size:
+            return f"k: sets of {self.k} need groups of more answers; use less than {group_size}"
+        return ""
+
     def advantages(self, outcomes: "Outcomes") -> "torch.Tensor":
         """Advantages (N,); unscorable answers, lone answers and all-equal groups get 0."""
         import torch
