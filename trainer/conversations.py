@@ -2,7 +2,8 @@
 
 `messages` gives a prompt (everything before the last message) and a completion (the last one, when the
 assistant wrote it). `chosen` and `rejected` that both begin with the same messages give that beginning
-as the prompt. An answer is then text.
+as the prompt. An answer is then text, unless its message says more than that (its thoughts in a field of
+their own, say): then it stays a message, for the chat template to show.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def unfolded(row: dict[str, Any]) -> dict[str, Any]:
         return row | _demonstration(list(messages))
     completion = row.get("completion")
     if is_chat(completion) and len(completion) == 1:
-        return row | {"completion": completion[0]["content"]}
+        return row | {"completion": _answer(completion[0])}
     return row
 
 
@@ -46,7 +47,14 @@ def _demonstration(messages: list[Message]) -> dict[str, Any]:
     if messages[-1]["role"] != "assistant" or len(messages) == 1:
         return {"prompt": messages}
     found: dict[str, Any] = {"prompt": messages[:-1]}
-    return found | {"completion": messages[-1]["content"]}
+    return found | {"completion": _answer(messages[-1])}
+
+
+def _answer(message: Message) -> Any:
+    """The text of an assistant's message; the message itself where it holds more, or is another's."""
+    more = {key: value for key, value in message.items() if value is not None}
+    plain = more.keys() <= {"role", "content"} and message["role"] == "assistant"
+    return message["content"] if plain else [more]
 
 
 def _pair(row: Mapping[str, Any], chosen: list[Message], rejected: list[Message]) -> dict[str, Any]:
@@ -64,5 +72,5 @@ def _pair(row: Mapping[str, Any], chosen: list[Message], rejected: list[Message]
             "and there is no prompt"
         )
     for name, side in (("chosen", chosen), ("rejected", rejected)):
-        found[name] = side[0]["content"] if len(side) == 1 else side
+        found[name] = _answer(side[0]) if len(side) == 1 else side
     return found

@@ -25,6 +25,17 @@ def test_messages_give_a_prompt_and_the_last_answer() -> None:
     assert row["completion"] == "4"
 
 
+def test_a_message_that_holds_more_than_text_stays_a_message() -> None:
+    thought = FOUR | {"reasoning_content": "two and two", "tool_calls": None}
+    shown = {key: value for key, value in thought.items() if value is not None}
+    row = unfolded({"messages": [ASK, thought]})
+    assert (row["prompt"], row["completion"]) == ([ASK], [shown])
+    row = unfolded({"chosen": [ASK, thought], "rejected": [ASK, FIVE]})
+    assert (row["chosen"], row["rejected"]) == ([shown], "5")
+    assert unfolded({"messages": [ASK, FOUR | {"tool_calls": None}]})["completion"] == "4"
+    assert unfolded({"prompt": [ASK], "completion": [ASK]})["completion"] == [ASK]
+
+
 def test_messages_that_end_with_the_user_are_a_prompt() -> None:
     row = unfolded({"messages": [ASK]})
     assert row["prompt"] == [ASK] and "completion" not in row

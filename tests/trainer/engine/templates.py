@@ -23,7 +23,9 @@ CHATML = """\
 Be brief and right.<|im_end|>
 {% endif -%}
 {%- set ns = namespace(query=-1) -%}
-{%- for m in messages -%}{%- if m['role'] == 'user' -%}{%- set ns.query = loop.index0 -%}{%- endif -%}{%- endfor -%}
+{%- for m in messages -%}
+{%- if m['role'] == 'user' -%}{%- set ns.query = loop.index0 -%}{%- endif -%}
+{%- endfor -%}
 {%- for m in messages -%}
 {%- set text = m['content'] -%}
 {%- if m['role'] == 'assistant' and loop.index0 < ns.query and '</think>' in text -%}
@@ -49,7 +51,9 @@ GENERATION_START{{- m['content'] | trim + '<|eot_id|>' -}}GENERATION_END
 
 TURNS = """\
 {{- bos_token -}}
-{%- if messages[0]['role'] == 'system' -%}{{- raise_exception('a system message has no place here') -}}{%- endif -%}
+{%- if messages[0]['role'] == 'system' -%}
+{{- raise_exception('a system message has no place here') -}}
+{%- endif -%}
 {%- for m in messages -%}
 {%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}
 {{- raise_exception('user and assistant must take turns') -}}
