@@ -97,6 +97,8 @@ def _announce(
         "resumed_from": resumed.name if resumed else "",
     }
     session.report.status("load", data=data, message=message)
+    for remark in policy.remarks:
+        session.report.alert("info", "model", remark)
     for name, reasons in data["dropped"].items():
         text = ", ".join(f"{why}: {count}" for why, count in reasons.items())
         session.report.alert("warning", "rows-dropped", f"{name}: rows left out ({text})")

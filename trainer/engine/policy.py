@@ -34,6 +34,8 @@ class Policy:
     pad_id: int = 0
     shared_prefix: bool = False
     """Several answers may share one copy of their prompt in a training row."""
+    remarks: list[str] = field(default_factory=list)
+    """What was changed about the model while it was loaded, in sentences for people."""
     compact_head: bool = False
     """The output layer may be applied to scored positions alone."""
     keeps_logits: bool = field(init=False)

@@ -100,8 +100,13 @@ def outputs_check(model: Any, names: Sequence[str]) -> None:
 def scorer_ready(policy: Policy) -> None:
     """See to the padding token of a scorer and find out its fast path. Raises ValueError."""
     if policy.pad_id in policy.eos_ids:
-        policy.pad_id = _padding(policy)
-        policy.tokenizer.pad_token = policy.tokenizer.convert_ids_to_tokens(policy.pad_id)
+        end, policy.pad_id = policy.pad_id, _padding(policy)
+        named = policy.tokenizer.convert_ids_to_tokens([end, policy.pad_id])
+        policy.tokenizer.pad_token = named[1]
+        policy.remarks.append(
+            f"the tokenizer pads with the end token {named[0]}; the reward model pads with {named[1]}, so "
+            "that transformers finds the end of an answer, where it is scored"
+        )
     for config in (policy.model.config, policy.model.config.get_text_config()):
         config.pad_token_id = policy.pad_id
     _probe(policy)

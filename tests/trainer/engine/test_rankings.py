@@ -277,6 +277,39 @@ def test_it_starts_from_a_warmed_up_language_model(
     assert {"warmup/loss", "eval/pair_accuracy"} <= keys
 
 
+def test_ratings_may_prepare_a_model_for_preferences(
+    runs: Runs, stop_after: Any, written: dict[str, str], tmp_path: Path
+) -> None:
+    """Scaled Bradley-Terry from a regression model, as in arXiv 2410.01257; stopped on the way."""
+    text = "".join(
+        json.dumps({**row, "rating": number % 5}) + "\n"
+        for number, row in enumerate(rows("ratings"))
+    )
+    (tmp_path / "one.jsonl").write_text(text)
+    recipe = tmp_path / "warm.toml"
+    recipe.write_text(
+        f'[data]\ntrain = [{{ source = "{tmp_path / "one.jsonl"}" }}]\n[budget]\nmax_steps = 4\n'
+        '[objective]\ntype = "rating-regression"\n[batch]\nprompts_per_step = 4\n'
+        "[checkpoint]\nevery_steps = 2\n"
+    )
+    how = [*overrides(written["pairs"], METHODS[2]), f"model.warm_start={recipe}"]
+    assert runs.run("calm", *how) == 0
+    assert {(4, "warmup/ratings/rating/mse"), (6, "margin")} <= set(runs.metrics("calm"))
+    stop_after(runs.dir("stopped"), 1, 3, Control("stop"), "warmup/loss")
+    assert runs.run("stopped", *how) == 3 and runs.resume("stopped") == 0
+    assert runs.checkpoint_bytes("calm", 6) == runs.checkpoint_bytes("stopped", 6)
+    assert runs.metrics("calm") == runs.metrics("stopped")
+
+
+def test_half_precision_trains_too(runs: Runs, written: dict[str, str]) -> None:
+    how = overrides(written["pairs"], METHODS[0])
+    assert runs.run("full", *how) == 0
+    assert runs.run("half", *how, "model.dtype=bfloat16") == 0
+    full, half = runs.metrics("full"), runs.metrics("half")
+    assert half[0, "eval/loss"] != full[0, "eval/loss"]
+    assert half[0, "eval/loss"] == pytest.approx(full[0, "eval/loss"], rel=0.02)
+
+
 def test_a_reward_model_goes_on_from_one_and_cannot_become_a_writer(
     runs: Runs, written: dict[str, str]
 ) -> None:
@@ -302,6 +335,19 @@ def test_the_recipe_learns_to_tell_sorted_from_shuffled(runs: Runs) -> None:
     found = runs.metrics("run")
     assert found[20, "eval/pair_accuracy"] > 0.95
     assert found[20, "eval/margins"] > 1 and found[20, "eval/loss"] < 0.4
+
+
+def test_padding_that_was_changed_is_told(
+    runs: Runs, written: dict[str, str], tmp_path: Path
+) -> None:
+    policy = make_policy()
+    policy.tokenizer.pad_token = policy.tokenizer.eos_token
+    policy.model.save_pretrained(tmp_path / "start")
+    policy.tokenizer.save_pretrained(tmp_path / "start")
+    on = [f"model.name={tmp_path / 'start'}", "model.options={}"]
+    assert runs.run("run", *overrides(written["pairs"], METHODS[0]), *on) == 0
+    alerts = [event for event in runs.events("run") if event["type"] == "alert"]
+    assert ["pads with the end token" in alert["message"] for alert in alerts] == [True]
 
 
 # --- what is refused -----------------------------------------------------------------------------

@@ -108,6 +108,15 @@ def test_shared_and_packed_rows_score_like_single_ones(sequences: Sequences) -> 
         assert torch.allclose(plain_scores(policy, sequences, range(5)), wanted, atol=1e-6)
 
 
+def test_the_head_computes_in_full_precision(sequences: Sequences) -> None:
+    policy = scorer()
+    full = scores(policy, sequences)
+    policy.dtype = torch.bfloat16
+    half = scores(policy, sequences)
+    assert half.dtype is torch.float32 and not torch.equal(half, half.bfloat16().float())
+    assert not torch.equal(half, full) and torch.allclose(half, full, atol=0.05)
+
+
 def test_the_answers_come_in_the_order_they_were_asked_for(sequences: Sequences) -> None:
     policy = scorer()
     with torch.no_grad():
@@ -161,6 +170,8 @@ def test_padding_that_is_the_end_token_does_not_hide_the_end(
     assert policy.pad_id == END
     scorer_make(policy, ("reward",), 0)
     assert policy.pad_id not in policy.eos_ids
+    (remark,) = policy.remarks
+    assert "pads with the end token <eos>; the reward model pads with <" in remark
     folder = saved(policy, tmp_path)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     assert model.config.pad_token_id == policy.pad_id
