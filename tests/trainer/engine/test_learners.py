@@ -9,14 +9,19 @@ import pytest
 import torch
 
 from tests.trainer.engine.support import make_policy, tiny_spec
+from tests.trainer.engine.templates import make_chat_policy
 from trainer.engine.dataset import Cursor, parts_encode, parts_load
 from trainer.engine.demonstrations import DemonstrationLearner
+from trainer.engine.encode import answer_text
 from trainer.engine.means import Means
 from trainer.engine.online import OnlineLearner
 from trainer.engine.pairs import PairLearner
 from trainer.engine.reference import Reference
+from trainer.engine.sampler import Sampling, sample
+from trainer.engine.seeds import sample_keys
 from trainer.engine.state import State
 from trainer.engine.update import optimizer_step
+from trainer.journal import read_events
 from trainer.methods import Outcomes
 
 LEARNERS = {
@@ -238,3 +243,93 @@ def test_every_row_is_visited_once_per_epoch_and_parts_by_weight(session):
     assert cursor.epoch(visited) == 1
     again, _ = Cursor(parts, spec.curriculum, 0).take([7, 21], 12)
     assert [example.id for example in again] == seen[28:]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=" ".join)
+def test_bug_11_packing_changes_neither_gradient_nor_metrics(session, method):
+    policy = make_policy()
+    found = {}
+    for packing in ("none", "rows"):
+        learner, state = make_learner(session, policy, *method, f"batch.packing={packing}")
+        means = Means()
+        learner.gather(state, means)
+        found[packing] = gradient(learner, state, means)
+    plain, packed = found["none"], found["rows"]
+    assert packed[0] == pytest.approx(plain[0], abs=1e-6)
+    assert float((packed[1] - plain[1]).norm() / plain[1].norm()) < 1e-5
+    plain[2].pop("batch/pad_frac", None)
+    packed[2].pop("batch/pad_frac", None)
+    assert packed[2] == pytest.approx(plain[2], abs=1e-4)
+
+
+def test_bug_24_what_was_sampled_is_never_spelled_again(session, monkeypatch):
+    policy = make_chat_policy("llama")
+    learner, state = make_learner(
+        session, policy, "objective.type=grpo", "rollout.max_new_tokens=8", "rollout.top_p=0.9"
+    )
+    drawn = []
+
+    def keep(*arguments, **named):
+        drawn.extend(sample(*arguments, **named))
+        return list(drawn)
+
+    monkeypatch.setattr("trainer.engine.online.sample", keep)
+    learner.gather(state, Means())
+    tokens = [item.tokens for item in drawn]
+    encode = policy.tokenizer
+    again = [
+        encode(answer_text(policy, ids), add_special_tokens=False)["input_ids"] for ids in tokens
+    ]
+    changed = [one for one, other in zip(tokens, again, strict=True) if one != other]
+    assert len(changed) > len(tokens) / 2
+    buffer = learner.buffer
+    assert buffer.sequences.answers == tokens
+    buffer.advantage_NA = buffer.mask_NA.float()
+    _, _, values = gradient(learner, state)
+    assert values["rollout/logp_diff_max"] < 1e-4
+    journal = session.attempt.journal("samples")
+    written = [event["token_ids"] for event in read_events(journal)]
+    assert written and written == tokens[: len(written)]
+    # A checkpoint in the middle of a batch brings back the same tokens.
+    state.updates_done = 1
+    other, _ = make_learner(session, policy, "objective.type=grpo")
+    other.restore(learner.tensors(state))
+    assert other.buffer.sequences.answers == tokens
+
+
+def test_bug_33_sampling_and_training_leave_the_models_flags_alone(session):
+    policy = make_policy()
+
+    def flags():
+        model = policy.model
+        return (
+            model.training,
+            model.config.use_cache,
+            [parameter.requires_grad for parameter in model.parameters()],
+            torch.is_grad_enabled(),
+        )
+
+    before = flags()
+    learner, state = make_learner(session, policy, "objective.type=grpo", "optimizer.lr=0.1")
+    learner.gather(state, Means())
+    first = learner.buffer.sequences.answers
+    assert flags() == before
+    optimizer = learner.spec.optimizer.build(policy.parameters())
+    optimizer_step(
+        policy, optimizer, learner.losses(state, Means()), Means(),
+        lr=0.0, max_grad_norm=1.0, tick=lambda: None,
+    )  # fmt: skip
+    assert flags() == before
+    learner.gather(state, Means())
+    assert learner.buffer.sequences.answers == first
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    policy.model.train()
+    with pytest.raises(KeyboardInterrupt):
+        sample(
+            policy, [[3]], sample_keys(0, "x", 1, [0], 1), Sampling(2), budget=9, tick=interrupted
+        )
+    assert policy.model.training
+    policy.model.eval()
