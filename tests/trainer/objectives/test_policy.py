@@ -293,3 +293,27 @@ def test_a_steered_bonus_acts_only_with_its_dial() -> None:
     batch = replace(rollouts(), dials={"entropy_coef": 0.2, "entropy_coef_applied": 0.2})
     mean = float(batch.entropy_BT[batch.mask_BT].mean())
     assert plain - outcome(method, batch)[0] == pytest.approx(0.2 * mean, rel=1e-5)
+
+
+@every_objective
+def test_kl_acts_on_the_tokens_that_the_top_entropy_mask_takes(tag: str) -> None:
+    knobs = {"top_entropy": 0.25, "kl_ratio": False}
+    without = outcome(objective(tag, **knobs), rollouts())
+    found = outcome(objective(tag, beta=0.2, **knobs), rollouts())
+    full = outcome(objective(tag, beta=0.2, kl_ratio=False), rollouts())[1]["logp_BT"]
+    full = full - outcome(objective(tag), rollouts())[1]["logp_BT"]
+    assert close(found[1]["logp_BT"] - without[1]["logp_BT"], full)
+
+
+@every_objective
+def test_the_bonus_is_a_mean_over_the_tokens_it_acts_on(tag: str) -> None:
+    batch = rollouts()
+    kept_BT = batch.mask_BT & ~batch.truncated_B[:, None]
+    knobs = {"mask_truncated": True, "entropy_coef": 0.3}
+    _, gradients, metrics = outcome(objective(tag, **knobs), batch)
+    assert close(gradients["entropy_BT"], torch.where(kept_BT, -0.3 / kept_BT.sum(), 0.0).double())
+    assert metrics["entropy/trained"] == pytest.approx(float(batch.entropy_BT[kept_BT].mean()))
+    threshold = batch.old_entropy_BT[kept_BT].float().quantile(0.5)
+    kept_BT = kept_BT & (batch.old_entropy_BT >= threshold)
+    gradients = outcome(objective(tag, top_entropy=0.5, **knobs), batch)[1]
+    assert close(gradients["entropy_BT"], torch.where(kept_BT, -0.3 / kept_BT.sum(), 0.0).double())
