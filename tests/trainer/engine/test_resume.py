@@ -6,10 +6,6 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -184,41 +180,6 @@ def test_a_damaged_newest_checkpoint_does_not_push_good_ones_out(runs, stop_afte
         spec["budget"]["max_steps"] = 6
     assert runs.resume("run") == 3
     assert checkpoint.newest(runs.dir("run"), lambda sentence: None) == folder / "step-5"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_a_run_killed_at_any_moment_equals_the_calm_run(runs, seed):
-    kind = list(KINDS)[seed]
-    long = [*KINDS[kind], "budget.max_steps=60", "checkpoint.every_steps=3"]
-    assert runs.run("calm", *long) == 0
-    draw = random.Random(seed)
-    arguments = ["run", str(runs.spec_path), "--dir", str(runs.folder / "killed"), *long]
-    for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "trainer", *arguments],
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + 60
-        journal = runs.dir("killed").attempt(max(runs.dir("killed").attempts(), default=0) + 1)
-        while process.poll() is None and time.monotonic() < deadline:
-            path = journal.journal("trainer")
-            if path.exists() and b'"phase":"train"' in path.read_bytes():
-                time.sleep(draw.uniform(0, 0.4))
-                break
-            time.sleep(0.02)
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        arguments = ["resume", str(runs.folder / "killed")]
-    if process.returncode:
-        assert process.returncode == -signal.SIGKILL
-        assert runs.resume("killed") == 0
-    assert runs.end("killed", runs.dir("killed").attempts()[-1])["state"] == "finished"
-    assert runs.checkpoint_bytes("killed", 60) == runs.checkpoint_bytes("calm", 60)
-    assert runs.metrics("killed") == runs.metrics("calm")
 
 
 def test_an_evaluation_cut_short_is_made_good_and_saved_with_its_checkpoint(runs, monkeypatch):
