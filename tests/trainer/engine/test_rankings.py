@@ -130,6 +130,12 @@ def test_micro_batches_change_neither_gradient_nor_metrics(
     ):
         learner, _ = make_learner(session, written[kind_of(objective)], objective, **batch)
         found.append(gradient(learner))
+    # Without shared prefixes a pair is two rows, which must stay together.
+    learner, policy = make_learner(
+        session, written[kind_of(objective)], objective, tokens_per_microbatch=1
+    )
+    policy.shared_prefix = False
+    found.append(gradient(learner))
     assert found[0][1].norm() > 0
     for loss, grad, values in found[1:]:
         assert loss == pytest.approx(found[0][0], rel=1e-5)
