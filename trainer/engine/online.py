@@ -13,7 +13,7 @@ from trainer.engine.buffer import Buffer, rows_of
 from trainer.engine.critic import Critic
 from trainer.engine.forward import token_scores
 from trainer.engine.offline import fitted
-from trainer.engine.packing import micro_batches
+from trainer.engine.packing import micro_batches, padding
 from trainer.engine.progression import total_steps
 from trainer.engine.rollout_metrics import Ratios, rollout_metrics, samples_of
 from trainer.engine.sampler import SAMPLING_FACTOR, Sampling, sample
@@ -184,8 +184,8 @@ class OnlineLearner:
         )
         place = {answer: index for index, answer in enumerate(self.mine)}
         whole = self._whole(buffer)
-        silent_B = self._silent(whole)
-        lengths_B = whole.mask_BT.sum(-1)
+        silent_B = self._silent(whole).cpu()
+        lengths_B = whole.mask_BT.sum(-1).cpu()
         skipped = float(lengths_B[silent_B].sum())
         means.add("groups/skipped_tokens_frac", skipped, whole.tokens)
         if self.critic is not None:
@@ -198,6 +198,7 @@ class OnlineLearner:
         ratios = Ratios(skipped)
         heard = [answer for answer in self.mine if not silent_B[place[answer]]]
         for rows, chosen in self._plan(buffer, heard):
+            means.add("batch/pad_frac", *padding(rows))
             part = rows_of(whole, [place[answer] for answer in chosen])
             self._forward(buffer, part, rows, chosen)
             assert part.logp_BT is not None and part.entropy_BT is not None

@@ -81,7 +81,7 @@ def micro_batches(
         units += [rows] if whole_groups else [[row] for row in rows]
     units.sort(key=lambda rows: -max(row.length for row in rows))
     if packed and shared and units:
-        units = _packed(units)
+        units = _packed(units, min(SHORT_ROW, budget))
     batches: list[list[Row]] = []
     width = 0
     for rows in units:
@@ -121,13 +121,18 @@ def _rows(sequences: Sequences, prompt: int, answers: list[int], shared: bool) -
     return rows
 
 
-def _packed(units: list[list[Row]]) -> list[list[Row]]:
-    """First fit, longest first, into rows of the longest unit's length.
+def _packed(units: list[list[Row]], short: int) -> list[list[Row]]:
+    """First fit, longest first, into rows of the longest unit's length, or of `short` where that is better.
 
     No longer rows than that: attention's cost grows with the square of a row's length, and what packing
-    saves is padding, of which these rows leave little.
+    saves is padding, of which these rows leave little. They never have more cells than unpacked ones.
     """
-    capacity = max(SHORT_ROW, *(row.length for rows in units for row in rows))
+    longest = max(row.length for rows in units for row in rows)
+    plans = [_first_fit(units, capacity) for capacity in (longest, max(longest, short))]
+    return min(plans, key=lambda plan: padding([row for rows in plan for row in rows])[1])
+
+
+def _first_fit(units: list[list[Row]], capacity: int) -> list[list[Row]]:
     found: list[list[Row]] = []
     free: list[int] = []
     for rows in units:

@@ -91,11 +91,27 @@ def test_short_documents_share_rows_of_a_fixed_length():
     assert padding(packed)[0] < 0.5 * padding(plain)[0]
 
 
-def test_micro_batches_of_packed_rows_keep_to_the_budget():
+@pytest.mark.parametrize("budget", [20, 40, 130])
+def test_micro_batches_of_packed_rows_keep_to_the_budget(budget):
     given = sequences(40)
-    batches = micro_batches(given, range(40), budget=130, shared=True, packed=True)
+    batches = micro_batches(given, range(40), budget=budget, shared=True, packed=True)
     assert len(batches) > 1
-    assert all(padding(rows)[1] <= 130 for rows in batches)
+    assert all(padding(rows)[1] <= budget for rows in batches)
+
+
+def test_packing_never_makes_more_cells():
+    for count in range(1, 30):
+        given = sequences(count, seed=count, answers=1 + count % 3)
+        wanted = range(len(given.answers))
+        cells = []
+        for packed in (False, True):
+            (rows,) = micro_batches(given, wanted, budget=1 << 30, shared=True, packed=packed)
+            cells.append(padding(rows)[1])
+        assert cells[1] <= cells[0]
+
+
+def test_no_answers_make_no_micro_batches():
+    assert micro_batches(sequences(3), [], budget=9, shared=True, packed=True) == []
 
 
 def test_groups_stay_whole_and_a_group_of_many_rows_is_left_alone(monkeypatch):
