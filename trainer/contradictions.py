@@ -18,7 +18,7 @@ def contradictions(spec: RunSpec) -> list[str]:
         if spec.data.eval:
             return []
         return ["data.eval: an evaluation needs at least one source of held-out rows"]
-    found = [*_of_rewards(spec), *_of_reference(spec)]
+    found = [*_of_rewards(spec), *_of_reference(spec), *_of_coupling(spec)]
     found += _of_rollouts(spec) if spec.online else _of_written_answers(spec)
     found += _of_reward_models(spec) if "score-head" in spec.objective.uses else []
     unknown = [name for name in spec.diagnostics if name not in registry.family("diagnostics")]
@@ -76,6 +76,16 @@ def _of_written_answers(spec: RunSpec) -> Iterator[str]:
                 f"rollout.{name}: {tag} samples at evaluation only, and that from the whole "
                 f"distribution; set it to {off}"
             )
+
+
+def _of_coupling(spec: RunSpec) -> Iterator[str]:
+    objective = spec.objective
+    written = objective.learns_from in ("pairs", "labels") and "score-head" not in objective.uses
+    if objective.couples and not written:
+        yield (
+            f"objective.type: {_tag(objective)} couples the sequences of a batch, which is only "
+            "possible for language models on pairs or labels; use another objective"
+        )
 
 
 def _of_reward_models(spec: RunSpec) -> Iterator[str]:

@@ -1,10 +1,10 @@
 """From a data source of the spec to rows: find, read, rename, split, transform, check, limit.
 
 Columns after this: `prompt`, and by kind of objective `completion`, or `chosen` and `rejected`, or
-`completion` and `rating`, or nothing; `answer` and every other column stay for the rewards. Two names are
-understood without a mapping, so that GSM8K's own files work as they are: `question` where there is no
-`prompt`, and, for demonstrations, `answer` where there is no `completion`. Rows that hold whole
-conversations (`messages`, or `chosen` and `rejected` as lists of messages) are taken apart, see
+`completion` with `rating` or `label`, or nothing; `answer` and every other column stay for the rewards.
+Two names are understood without a mapping, so that GSM8K's own files work as they are: `question` where
+there is no `prompt`, and, for demonstrations, `answer` where there is no `completion`. Rows that hold
+whole conversations (`messages`, or `chosen` and `rejected` as lists of messages) are taken apart, see
 trainer/conversations.py.
 """
 

@@ -258,8 +258,8 @@ class CheckpointPolicy(Section):
     """Write in a thread while training goes on; else training waits for the disk. Either way the same
     bytes are written. Healthy: on, unless memory for a second copy of weights and optimizer is short."""
     best_metric: str = ""
-    """Which metric decides; empty: `eval/reward` online, `eval/loss` for demonstrations,
-    `eval/pair_accuracy` for pairs. A name that ends in "loss" is better when lower."""
+    """Which metric decides; empty: `eval/reward` online, `eval/pair_accuracy` for pairs,
+    `eval/loss` for all others. A name that ends in "loss" is better when lower."""
 
 
 class Resources(Section):

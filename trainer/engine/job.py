@@ -235,6 +235,7 @@ class Job:
             optimizer.load_state_dict(saved.optimizer)
             reference.restore(saved.buffers)
             learner.restore(saved.buffers)
+            learner.dials = state.dials or learner.dials
             # Last of all: whatever was built above may have drawn.
             randomness.restore(saved.random)
         return Loop(

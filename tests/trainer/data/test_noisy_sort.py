@@ -20,6 +20,7 @@ def test_the_answer_is_the_sorted_digits_and_the_others_are_permutations() -> No
         assert row["answer"] == row["chosen"] == "".join(sorted(digits))
         assert sorted(row["completion"]) == sorted(row["rejected"]) == sorted(digits)
         assert row["rejected"] != row["chosen"]
+        assert row["label"] == (row["completion"] == row["answer"])
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.6, 1.0])

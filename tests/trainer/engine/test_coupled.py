@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import pytest
 import torch
 
+from tests.trainer.engine.support import tiny_spec
 from tests.trainer.engine.written import gradient, make_learner
 from trainer.engine.batches import Labelled
 from trainer.engine.coupled import Part, losses_of
+from trainer.problems import SpecError
 from trainer.registry import Loss, Objective, family
 
 if TYPE_CHECKING:
@@ -124,6 +126,16 @@ def test_aot_has_the_same_gradient_for_any_split(
         assert found[0] == pytest.approx(whole[0], abs=1e-6)
         assert float((found[1] - whole[1]).norm() / whole[1].norm()) < 2e-6
         assert found[2] == pytest.approx(whole[2], rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("tag", ["sft", "grpo", "bradley-terry"])
+def test_where_nobody_takes_two_passes_a_coupled_loss_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tag: str
+) -> None:
+    monkeypatch.setattr(family("objectives")[tag], "couples", True)
+    with pytest.raises(SpecError) as refused:
+        tiny_spec(f"objective.type={tag}")
+    assert f"objective.type: {tag} couples" in str(refused.value)
 
 
 def test_treating_aot_as_a_sum_would_give_another_gradient(

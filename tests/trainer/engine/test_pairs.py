@@ -61,9 +61,24 @@ def test_micro_batches_change_neither_gradient_nor_metrics(
 
 def test_a_pair_is_never_divided(session: Session, tmp_path: Path) -> None:
     learner, state = make_learner(
-        session, tmp_path, "objective.type=dpo", "batch.tokens_per_microbatch=1"
+        session,
+        tmp_path,
+        "objective.type=dpo",
+        "batch.tokens_per_microbatch=1",
+        "batch.packing=none",
     )
     assert len(list(learner.losses(state, None))) == 9
+
+
+def test_packing_changes_no_gradient(session: Session, tmp_path: Path) -> None:
+    one, other = (
+        gradient(
+            *make_learner(session, tmp_path, "objective.type=ld-dpo", f"batch.packing={packing}")
+        )
+        for packing in ("none", "rows")
+    )
+    assert other[0] == pytest.approx(one[0], rel=1e-5)
+    assert float((other[1] - one[1]).norm() / one[1].norm()) < 1e-5
 
 
 def test_without_a_reference_none_is_loaded(session: Session, tmp_path: Path) -> None:

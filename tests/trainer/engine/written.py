@@ -69,7 +69,7 @@ def make_learner(
 
 
 def gradient(learner: Any, state: State) -> tuple[float, torch.Tensor, dict[str, float]]:
-    """Loss, gradient and metrics of one optimizer step."""
+    """Loss, gradient and metrics of one optimizer step, but for the padding, which goes by the split."""
     learner.policy.model.zero_grad()
     means, total = Means(), 0.0
     for loss in learner.losses(state, means):
@@ -78,7 +78,9 @@ def gradient(learner: Any, state: State) -> tuple[float, torch.Tensor, dict[str,
         total += float(loss.value.detach())
         means.add_loss(loss)
     flat = [p.grad.flatten().clone() for p in learner.policy.model.parameters()]
-    return total, torch.cat(flat), means.values()
+    values = means.values()
+    values.pop("batch/pad_frac", None)
+    return total, torch.cat(flat), values
 
 
 def objectives_of(learns_from: str) -> list[str]:
