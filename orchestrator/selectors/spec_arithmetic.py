@@ -46,7 +46,7 @@ def forecast(spec: RunSpec | None) -> dict[str, Any]:
 
 def tokens_per_step(spec: RunSpec) -> int:
     """The most tokens that one optimizer step can see."""
-    rows = spec.batch.prompts_per_step
+    rows = _rows(spec)
     if spec.online:
         return (
             rows * spec.rollout.group_size * (prompt_tokens(spec)[0] + spec.rollout.max_new_tokens)
@@ -90,8 +90,13 @@ def _seen(item: DataSource, columns: tuple[str, ...]) -> int:
         return 0
 
 
+def _rows(spec: RunSpec) -> int:
+    """Prompts, pairs or rows of one optimizer step: of a divided batch its largest part."""
+    return math.ceil(spec.batch.prompts_per_step / spec.batch.minibatches)
+
+
 def _step(spec: RunSpec) -> str:
-    rows, group = spec.batch.prompts_per_step, spec.rollout.group_size
+    rows, group = _rows(spec), spec.rollout.group_size
     total, size = tokens_per_step(spec), spec.batch.tokens_per_microbatch
     passes = f"at least {_number(math.ceil(total / size))}" if total > size else "1"
     noun = "micro-batch" if passes == "1" else "micro-batches"
@@ -126,7 +131,7 @@ def _whole(spec: RunSpec) -> str:
         return f"Ends after {' or '.join(limits)}, whichever comes first." if limits else ""
     steps, rows = budget.max_steps, budget.max_steps * spec.batch.prompts_per_step
     if spec.online:
-        rows //= spec.batch.updates_per_rollout
+        rows //= spec.batch.updates_per_rollout * spec.batch.minibatches
         answers = rows * spec.rollout.group_size
         made = f"{_number(rows)} prompts, {_number(answers)} answers"
     else:
@@ -137,10 +142,12 @@ def _whole(spec: RunSpec) -> str:
 
 
 def _passes(spec: RunSpec) -> str:
-    times = spec.batch.updates_per_rollout
-    if spec.online and times > 1:
-        return f"Each batch of answers is used for {times} optimizer steps."
-    return ""
+    passes, parts = spec.batch.updates_per_rollout, spec.batch.minibatches
+    if not spec.online or passes * parts == 1:
+        return ""
+    how = f": {passes} passes in {parts} parts" if parts > 1 and passes > 1 else ""
+    how = how or (", a part of it in each" if parts > 1 else "")
+    return f"Each batch of answers is used for {passes * parts} optimizer steps{how}."
 
 
 def _evaluation(spec: RunSpec) -> list[str]:

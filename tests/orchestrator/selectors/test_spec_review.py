@@ -65,6 +65,17 @@ def test_reused_answers_are_counted_once() -> None:
     assert "120 steps = 960 prompts, 15 360 answers" in words
 
 
+def test_a_batch_in_parts_is_counted_once_for_all_of_them() -> None:
+    parts = {"prompts_per_step": 16, "minibatches": 4}
+    words = said(with_parts(GRPO, batch=parts))
+    assert "4 prompts × 16 answers = 64 answers a step" in words
+    assert "120 steps = 480 prompts, 7 680 answers" in words
+    assert "used for 4 optimizer steps, a part of it in each" in words
+    words = said(with_parts(GRPO, batch={**parts, "updates_per_rollout": 2}))
+    assert "used for 8 optimizer steps: 2 passes in 4 parts" in words
+    assert "120 steps = 240 prompts" in words
+
+
 def test_pairs_have_two_sides() -> None:
     raw = {"objective": {"type": "dpo"}, "batch": {"prompts_per_step": 32},
            "data": {"train": [{"source": "noisy-sort"}]}, "budget": {"max_steps": 10}}  # fmt: skip

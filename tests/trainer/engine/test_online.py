@@ -363,6 +363,7 @@ def test_micro_batches_change_neither_gradient_of_policy_and_critic(session, min
             weight = learner.critic.head.weight
             weight.copy_(0.1 * torch.randn(weight.shape, generator=draw))
         learner._add_values(learner.buffer, learner.critic)
+        gradient(learner, state)  # an update that was broken off leaves nothing behind
         _, grad, _ = gradient(learner, state)
         critic = torch.cat([p.grad.flatten() for _, p in learner.critic._named()])
         found.append((grad, critic))
