@@ -114,7 +114,11 @@ def test_a_fully_masked_batch_has_loss_0_and_a_gradient_of_0(
 
 
 @every_objective
-@every_setting
+@pytest.mark.parametrize(
+    "knobs",
+    [*SETTINGS, {"entropy_coef": 0.02}, {"beta": 0.05, "kl_in": "reward", "kl_estimator": "k1"}],
+    ids=["plain", "kl", "everything", "bonus", "reward"],
+)
 def test_silence_is_claimed_exactly_where_it_is_true(tag: str, knobs: dict[str, Any]) -> None:
     """Known bug 27: without advantage no gradient, or the engine must not skip the answer."""
     method = objective(tag, **knobs)
