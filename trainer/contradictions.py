@@ -52,6 +52,12 @@ def _of_rollouts(spec: RunSpec) -> Iterator[str]:
     if wants_critic and not trains_critic:
         fitting = _tags_needing("objectives", "critic")
         yield f"advantage: {name} asks a critic, which {tag} does not train; use it with {fitting}"
+    for name in ("updates_per_rollout", "minibatches"):
+        if spec.objective.on_policy and getattr(spec.batch, name) > 1:
+            yield (
+                f"batch.{name}: {tag} as it is set has no ratio between the policy and the one that sampled; "
+                "its gradient is wrong behind the first step on a batch; give it one, or set this to 1"
+            )
     if spec.batch.minibatches > spec.batch.prompts_per_step:
         yield (
             f"batch.minibatches: {spec.batch.minibatches} parts cannot be made of "

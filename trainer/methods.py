@@ -90,6 +90,11 @@ class Objective(Method):
         """Whether an answer with advantage 0 has exactly no gradient, so that its forward pass may be skipped."""
         return False
 
+    @property
+    def on_policy(self) -> bool:
+        """Whether the gradient is right for the policy that sampled alone: one update per rollout batch."""
+        return False
+
     def dials(
         self, before: Mapping[str, float], seen: Mapping[str, float], progress: float
     ) -> dict[str, float]:
@@ -213,6 +218,8 @@ class Reward(Method):
     """True when a score of 1 means that the answer is right: evaluation reports it as accuracy."""
     at_once: ClassVar[int] = 1
     """How many answers `scores` takes; a run can be stopped between two calls."""
+    time_limit: ClassVar[float] = 300.0
+    """Seconds after which a call of `scores` counts as hung, and ends the run."""
 
     @property
     def label(self) -> str:

@@ -11,6 +11,8 @@ from trainer.spec import SpecError, spec_parse
 REWARD: dict[str, Any] = {"rewards": [{"type": "exact-match"}]}
 PPO = {"objective": {"type": "ppo"}}
 KL = {"objective": {"type": "grpo", "beta": 0.1}}
+REINFORCE = {"objective": {"type": "reinforce"}}
+RATIO = {"objective": {"type": "reinforce", "importance_ratio": True}}
 DPO = {"objective": {"type": "dpo"}}
 
 
@@ -36,6 +38,16 @@ DPO = {"objective": {"type": "dpo"}}
             {"batch": {"minibatches": 5, "prompts_per_step": 4}},
             "batch.minibatches",
             "5 parts cannot be made of 4 prompts",
+        ),
+        (
+            REINFORCE | {"batch": {"minibatches": 2}},
+            "batch.minibatches",
+            "wrong behind the first step",
+        ),
+        (
+            REINFORCE | {"batch": {"updates_per_rollout": 2}},
+            "batch.updates_per_rollout",
+            "wrong behind the first step",
         ),
         (DPO | {"batch": {"minibatches": 2}}, "batch.minibatches", "dpo has no rollouts"),
         (
@@ -82,6 +94,8 @@ def test_it_refuses_with_a_sentence_at_the_field(
         {"advantage": {"type": "remax"}, "rollout": {"group_size": 1}},
         {"batch": {"minibatches": 4, "prompts_per_step": 4, "updates_per_rollout": 3}},
         {"rollout": {"top_p": 0.9, "top_k": 5, "min_p": 0.1, "temperature": 0.7}},
+        REINFORCE,
+        RATIO | {"batch": {"minibatches": 2, "updates_per_rollout": 2}},
         KL | {"reference": {"sync_every": 4}},
         KL | {"reference": {"name": "starter"}, "adapter": {"type": "lora"}},
         DPO | {"reference": {"sync_every": 4, "sync_mix": 1.0}},

@@ -19,6 +19,11 @@ class REINFORCE(PolicyObjective):
     batch; at the first both are the same. Healthy: off with one update per rollout, on with several.
     Source: arXiv 2402.14740; Williams, Machine Learning 8, 1992."""
 
+    @property
+    def on_policy(self) -> bool:
+        """Without the ratio nothing corrects for a policy that has moved since it sampled."""
+        return not self.importance_ratio
+
     def per_token(self, tokens: Tokens) -> PerToken:
         """-A logp, or -ratio A."""
         gain_BT = tokens.log_ratio_BT.exp() if self.importance_ratio else tokens.logp_BT

@@ -349,6 +349,22 @@ def test_first_values_are_0_and_the_critic_learns_towards_the_returns(session):
     assert error() < 0.3 * first
 
 
+@pytest.mark.parametrize(("own", "rate"), [(0.0, 0.01), (0.2, 0.2)])
+def test_the_critic_moves_at_its_own_rate_with_the_schedule(session, own, rate):
+    learner, state, _ = gathered(
+        session, make_policy(), *PPO, f"objective.critic_lr={own}", "schedule.warmup_steps=2"
+    )
+    before = learner.critic.head.weight.clone()
+    for factor in (0.5, 1.0):
+        gradient(learner, state)
+        learner.commit(state)
+        state.step += 1
+        found = [group["lr"] for group in learner.critic.optimizer.param_groups]
+        assert found == pytest.approx([rate * factor] * len(found))
+        learner.gather(state, Means())
+    assert not torch.equal(before, learner.critic.head.weight)
+
+
 @pytest.mark.parametrize("minibatches", [1, 2])
 def test_micro_batches_change_neither_gradient_of_policy_and_critic(session, minibatches):
     policy = make_policy()
