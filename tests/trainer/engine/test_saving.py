@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import threading
 import time
 
@@ -47,6 +48,13 @@ def test_training_goes_on_while_the_disk_is_slow(runs, monkeypatch):
     waited = [event["values"].get("time/checkpoint", 0) for event in events if "values" in event]
     assert max(waited) < 0.4
     assert kinds[-2] == ("checkpoint", 6) and events[-2]["final"]
+    # What is written is the run as it stood, not as it went on.
+    monkeypatch.undo()
+    assert runs.run("calm", *KINDS["sft"], "checkpoint.every_steps=3") == 0
+    for step in (3, 6):
+        assert runs.checkpoint_bytes("run", step) == runs.checkpoint_bytes("calm", step)
+    state = json.loads((runs.dir("run").checkpoint(3) / "trainer/state.json").read_text())["state"]
+    assert (state["step"], state["visited"]) == (3, [12])
 
 
 def test_a_save_waits_for_the_one_before(runs, monkeypatch):
