@@ -42,7 +42,7 @@ def _log_weight(
     logp_BT: "torch.Tensor | None",
     collision_BT: "torch.Tensor | None",
 ) -> "torch.Tensor":
-    """Mean over tokens of log-probability less its expectation's log (B,): 0 for a policy's own samples.
+    """Mean over tokens of log p(token) - log E[p(token)], the expectation over p itself (B,).
 
     Not bounded above, as in the paper's equation and TRL 1.16: earlier code cut the product at 1.
     """

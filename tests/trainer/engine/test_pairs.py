@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tests.trainer.engine.support import tiny_spec
+from tests.trainer.engine.support import make_policy, tiny_spec
 from tests.trainer.engine.written import (
     BUDGETS,
     gradient,
@@ -57,6 +57,18 @@ def test_micro_batches_change_neither_gradient_nor_metrics(
         assert loss == pytest.approx(whole_loss, rel=1e-5, abs=1e-6)
         assert float((grad - whole).norm() / whole.norm()) < 1e-5
         assert values == pytest.approx(whole_values, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("tag", ["dpo", "ipo", "dpo-norm", "ld-dpo"])
+def test_a_policy_that_is_its_reference_has_no_margin(
+    session: Session, tmp_path: Path, tag: str
+) -> None:
+    """Sums, means and tails alike: both sides must be scored with the same weights."""
+    learner, state = make_learner(session, tmp_path, f"objective.type={tag}")
+    learner.reference.load = make_policy
+    _, _, values = gradient(learner, state)
+    assert values["rewards/margins"] == values["rewards/chosen"] == 0
+    assert values["rewards/accuracies"] == 0.5
 
 
 def test_a_pair_is_never_divided(session: Session, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_losses_of_the_cpo_trainer(
     if tag == "simpo":
         logps = logps / data.mask.sum(-1)
     if tag == "cdpo":
-        # Without smoothing of its own, TRL's DPO leaves this one to CPO, whose reference is flat.
+        # TRL's DPO ignores label smoothing and its CPO has no reference: give CPO the log ratios.
         logps = logps - data.ref.sum(-1)
     losses, chosen, rejected = trainer.cpo_loss(logps[0], logps[1])
     nll = -leaf[0][data.mask[0]].mean()
