@@ -39,8 +39,8 @@ REFUSED = {
         "model.options.layers was 2 and is now 3",
     ),
     "another reference": (
-        lambda spec: spec["reference"].update(name="starter"),
-        'reference.name was "" and is now "starter"',
+        lambda spec: spec["reference"].update(sync_mix=0.5),
+        "reference.sync_mix was 0.6 and is now 0.5",
     ),
     "an adapter": (
         lambda spec: spec.update(adapter={"type": "lora"}),
