@@ -13,7 +13,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from trainer.engine.noise import noisy_embeddings
-from trainer.engine.packing import Layout, Row, Sequences, micro_batches
+from trainer.engine.packing import Layout, Row, Sequences, exact_rows, micro_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -161,7 +161,7 @@ def _layout(
         (rows,) = micro_batches(
             sequences, wanted, budget=1 << 62, shared=policy.shared_prefix, whole_groups=True
         )
-    return Layout(sequences, rows, wanted, policy)
+    return Layout(sequences, exact_rows(sequences, rows, policy), wanted, policy)
 
 
 def _score(

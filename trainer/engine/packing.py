@@ -94,6 +94,25 @@ def micro_batches(
     return batches
 
 
+def exact_rows(sequences: Sequences, rows: list[Row], policy: Policy) -> list[Row]:
+    """The rows, or one for each answer where this model cannot have several in a row.
+
+    They may have been planned for another model (the reference follows the policy's plan), and a mask of
+    ours would take the place of a sliding window, which only sequences longer than it would notice.
+    """
+    blocks = [(block, answer) for row in rows for block in row.blocks for answer in block.answers]
+    lengths = [
+        len(sequences.prompts[block.prompt]) + len(sequences.answers[answer])
+        for block, answer in blocks
+    ]
+    if policy.shared_prefix and not 0 < policy.window < max(lengths):
+        return rows
+    return [
+        Row((Block(block.prompt, (answer,)),), length)
+        for (block, answer), length in zip(blocks, lengths, strict=True)
+    ]
+
+
 def padding(rows: Sequence[Row]) -> tuple[float, float]:
     """Cells of a micro-batch that hold no token, and all its cells."""
     cells = len(rows) * max(row.length for row in rows)

@@ -49,6 +49,13 @@ class Policy:
         return int(self.model.config.get_text_config().vocab_size)
 
     @cached_property
+    def window(self) -> int:
+        """How many tokens the most short-sighted layers see; 0 where all see everything."""
+        config = self.model.config.get_text_config()
+        sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+        return min((size for size in sizes if isinstance(size, int) and size > 0), default=0)
+
+    @cached_property
     def tokens(self) -> Mapping[str, int]:
         """Every token of the tokenizer and its id."""
         return dict(self.tokenizer.get_vocab())

@@ -58,5 +58,4 @@ def probe(policy: Policy) -> None:
 
 def short_window(policy: Policy) -> bool:
     """Whether some layers see fewer tokens than a shared row may hold."""
-    window = getattr(policy.model.config.get_text_config(), "sliding_window", None)
-    return isinstance(window, int) and window < ROW_TOKENS
+    return 0 < policy.window < ROW_TOKENS

@@ -11,7 +11,7 @@ import transformers
 from tests.trainer.engine.support import make_policy
 from trainer.engine.forward import token_scores
 from trainer.engine.load import policy_make
-from trainer.engine.packing import Layout, Sequences, micro_batches, padding
+from trainer.engine.packing import Layout, Sequences, exact_rows, micro_batches, padding
 
 
 def sequences(count=12, seed=0, answers=1):
@@ -203,3 +203,48 @@ def test_a_row_without_neighbours_needs_no_mask():
     given = sequences(1)
     (rows,) = micro_batches(given, [0], budget=1 << 30, shared=True, packed=True)
     assert Layout(given, rows, [0], policy).mask is None
+
+
+def windowed(window):
+    """A Mistral whose layers see only so many tokens."""
+    torch.manual_seed(0)
+    config = transformers.MistralConfig(
+        vocab_size=17, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2, sliding_window=window,
+        bos_token_id=1, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+    model = transformers.MistralForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8.0)
+    return policy_make(model, make_policy().tokenizer, torch.device("cpu"), "float32")
+
+
+def test_a_sequence_longer_than_a_sliding_window_keeps_its_window(monkeypatch):
+    # A row of 8 tokens fits the window; the documents do not.
+    monkeypatch.setattr("trainer.engine.probe.ROW_TOKENS", 8)
+    policy = windowed(8)
+    assert policy.shared_prefix and policy.window == 8
+    given = sequences(answers=2)
+    packed, most = scores(policy, given, packed=True)
+    assert most > 1
+    for answer, prompt in enumerate(given.prompt_of):
+        ids = given.prompts[prompt] + given.answers[answer]
+        with torch.no_grad():
+            logp = policy.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        start = len(given.prompts[prompt])
+        alone = [float(logp[start + i - 1, t]) for i, t in enumerate(given.answers[answer])]
+        assert packed[answer] == pytest.approx(alone, abs=1e-4)
+
+
+def test_rows_planned_for_one_model_are_taken_apart_for_another():
+    policy, other = make_policy(), make_policy()
+    given = sequences(answers=2)
+    (rows,) = micro_batches(given, range(24), budget=1 << 30, shared=True, packed=True)
+    expected = token_scores(policy, given, range(24), rows=rows).padded()[0]
+    other.shared_prefix = False
+    layout = Layout(given, exact_rows(given, rows, other), range(24), other)
+    assert layout.mask is None and len(layout.ids_RT) == 24
+    found = token_scores(other, given, range(24), rows=rows).padded()[0]
+    assert torch.allclose(found, expected, atol=1e-5)
