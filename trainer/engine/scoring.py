@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainer.engine.encode import answer_text
+from trainer.engine.patience import Patience
 from trainer.methods import Answer
 
 if TYPE_CHECKING:
@@ -64,13 +65,15 @@ def score(
         for item, text in zip(sampled, texts, strict=True)
     ]
     parts: dict[str, list[float | None]] = {}
-    for reward in rewards:
-        scores: list[float | None] = []
-        for first in range(0, len(answers), reward.at_once):
-            tick()
-            found = reward.scores(answers[first : first + reward.at_once])
-            scores += [_known(value) for value in found]
-        parts[reward.label] = scores
+    with Patience(tick) as patience:
+        for reward in rewards:
+            scores: list[float | None] = []
+            for first in range(0, len(answers), reward.at_once):
+                tick()
+                with patience.wait(reward.label, reward.time_limit):
+                    found = reward.scores(answers[first : first + reward.at_once])
+                scores += [_known(value) for value in found]
+            parts[reward.label] = scores
     return Scored(texts, parts, _totals(rewards, parts, len(answers)), _correct(rewards, parts))
 
 
