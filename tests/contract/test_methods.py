@@ -104,10 +104,15 @@ def test_no_file_of_the_trainer_is_over_400_lines() -> None:
 
 
 def test_every_test_of_the_trainer_mirrors_a_module() -> None:
-    """tests/trainer/X/test_Y.py tests trainer/X/Y.py; test_X.py in a folder X tests the whole folder."""
+    """tests/trainer/X/test_Y.py tests trainer/X/Y.py; test_X.py in a folder X tests the whole folder.
+
+    Known bugs go by theme and number instead: tests/trainer/test_known_bugs.py sees to them.
+    """
     tests = ROOT / "tests" / "trainer"
     strays = []
     for path in tests.rglob("test_*.py"):
+        if path.parent.name == "known_bugs" or path == tests / "test_known_bugs.py":
+            continue
         covered = ACROSS_MODULES.get(path.relative_to(tests).as_posix(), ())
         if covered and all((TRAINER / module).exists() for module in covered):
             continue
