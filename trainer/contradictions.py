@@ -24,6 +24,11 @@ def contradictions(spec: RunSpec) -> list[str]:
     unknown = [name for name in spec.diagnostics if name not in registry.family("diagnostics")]
     if unknown:
         found.append(f"diagnostics: there is no {', '.join(unknown)}")
+    if spec.data.train_on != "answer" and spec.objective.learns_from != "demonstrations":
+        found.append(
+            f"data.train_on: {_tag(spec.objective)} learns from {spec.objective.learns_from}, not from "
+            'demonstrated conversations; set it to "answer"'
+        )
     if spec.data.max_prompt_tokens >= spec.data.max_tokens:
         found.append("data.max_prompt_tokens: must be below data.max_tokens")
     return found

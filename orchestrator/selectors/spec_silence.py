@@ -76,6 +76,8 @@ def silence(path: str, facts: Facts) -> str:
         )
     if path in _WITHOUT_ROLLOUTS and not facts.online:
         return f"{facts.name} has no rollouts."
+    if path == "data.train_on" and learns != "demonstrations":
+        return f"{facts.name} learns from {learns or 'rollouts'}, not from demonstrated conversations."
     if path in _TRUNCATION and not facts.online:
         return "Evaluation samples from the whole distribution."
     if path == "reference" and facts.objective and "reference" not in facts.objective.needs:
@@ -86,6 +88,8 @@ def silence(path: str, facts: Facts) -> str:
 def refused(facts: Facts) -> list[str]:
     """Paths of what this objective would not take, were it set."""
     found = [] if facts.online else ["advantage", *_WITHOUT_ROLLOUTS, *_TRUNCATION]
+    if facts.objective and facts.objective.learns_from != "demonstrations":
+        found.append("data.train_on")
     return [*found, *_OF_ANSWERS] if facts.scores else found
 
 

@@ -35,6 +35,11 @@ DPO = {"objective": {"type": "dpo"}}
             "sets of 8 need groups of more answers; use less than 8",
         ),
         (
+            {"data": {"train_on": "assistant"}},
+            "data.train_on",
+            'grpo learns from rollouts, not from demonstrated conversations; set it to "answer"',
+        ),
+        (
             {"batch": {"minibatches": 5, "prompts_per_step": 4}},
             "batch.minibatches",
             "5 parts cannot be made of 4 prompts",
