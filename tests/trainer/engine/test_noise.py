@@ -10,6 +10,7 @@ import torch
 from transformers.integrations.neftune import neftune_post_forward_hook
 
 from tests.trainer.engine.support import make_policy
+from trainer.control import Control
 from trainer.engine.forward import Sequences, micro_batches, token_scores
 from trainer.engine.noise import Noise
 from trainer.engine.packing import Layout
@@ -115,3 +116,17 @@ def test_scores_move_with_it_and_the_hook_is_gone_afterwards(compact):
     assert float((before - noisy).abs().max()) > 0.01
     assert torch.equal(before, after)
     assert not policy.model.get_input_embeddings()._forward_hooks
+
+
+@pytest.mark.parametrize("objective", ["sft", "dft"])
+def test_a_resumed_run_hears_the_same_noise(runs, stop_after, objective):
+    kind = [f"objective.type={objective}", "objective.neftune_alpha=5", "rewards=[]"]
+    assert runs.run("calm", *kind) == 0
+    stop_after(runs.dir("stopped"), 1, 3, Control("stop"))
+    assert runs.run("stopped", *kind) == 3
+    assert runs.resume("stopped") == 0
+    assert runs.metrics("calm") == runs.metrics("stopped")
+    assert runs.checkpoint_bytes("calm", 6) == runs.checkpoint_bytes("stopped", 6)
+    assert runs.run("quiet", *kind, "objective.neftune_alpha=0") == 0
+    assert runs.metrics("quiet")[1, "loss"] != runs.metrics("calm")[1, "loss"]
+    assert runs.metrics("quiet")[0, "eval/loss"] == runs.metrics("calm")[0, "eval/loss"]
