@@ -131,12 +131,23 @@ def file_of(method: type[Method]) -> Path:
 
 @cache
 def hashes() -> dict[str, str]:
-    """SHA-256 of each method's file, keyed `family/tag`: a node reports these, the scheduler compares."""
+    """SHA-256 of each method's code, keyed `family/tag`: a node reports these, the scheduler compares.
+
+    The code is the method's file and what lies beside it for several methods, the modules `_*.py`.
+    """
     return {
-        f"{name}/{tag}": hashlib.sha256(file_of(method).read_bytes()).hexdigest()
+        f"{name}/{tag}": _hash_of(file_of(method))
         for name in FAMILIES
         for tag, method in family(name).items()
     }
+
+
+def _hash_of(file: Path) -> str:
+    shared = sorted(path for path in file.parent.glob("_*.py") if path.name != "__init__.py")
+    digest = hashlib.sha256()
+    for path in [file, *shared]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def user_folder() -> Path | None:

@@ -194,4 +194,8 @@ def test_a_method_of_the_user_has_a_hash_of_its_own(tmp_path: Path) -> None:
     show = "from trainer.registry import hashes; print(hashes()['rewards/mirror'])"
     first = trainer("-c", show, methods=tmp_path).stdout
     (tmp_path / "mirror.py").write_text(MIRROR + "# changed\n")
-    assert first != trainer("-c", show, methods=tmp_path).stdout != ""
+    changed = trainer("-c", show, methods=tmp_path).stdout
+    assert first != changed != ""
+    # What several methods share decides as much as their own files.
+    (tmp_path / "_shared.py").write_text("HALF = 0.5\n")
+    assert trainer("-c", show, methods=tmp_path).stdout not in (first, changed, "")
