@@ -38,10 +38,6 @@ REFUSED = {
         lambda spec: spec["model"]["options"].update(layers=3),
         "model.options.layers was 2 and is now 3",
     ),
-    "another reference": (
-        lambda spec: spec["reference"].update(sync_mix=0.5),
-        "reference.sync_mix was 0.6 and is now 0.5",
-    ),
     "an adapter": (
         lambda spec: spec.update(adapter={"type": "lora"}),
         'adapter.type was "none" and is now "lora"',
@@ -82,13 +78,20 @@ def test_it_refuses_with_a_sentence(runs, stopped, case):
     assert runs.checkpoint_bytes("run", 3) == saved
 
 
-def test_it_refuses_another_knob_of_the_objective(runs, stop_after):
+@pytest.mark.parametrize(
+    "section, knob, value, sentence",
+    [
+        ("objective", "beta", 0.7, "objective.beta was 0.1 and is now 0.7"),
+        ("reference", "name", "starter", 'reference.name was "" and is now "starter"'),
+    ],
+)
+def test_it_refuses_what_the_loss_compares_with(runs, stop_after, section, knob, value, sentence):
     stop_after(runs.dir("run"), 1, 3, Control("stop"))
     assert runs.run("run", *KINDS["dpo"]) == 3
     with edited(runs.dir("run")) as spec:
-        spec["objective"]["beta"] = 0.7
+        spec[section][knob] = value
     assert runs.resume("run") == 2
-    assert "objective.beta was 0.1 and is now 0.7" in runs.end("run", 2)["message"]
+    assert sentence in runs.end("run", 2)["message"]
 
 
 def test_it_refuses_rows_that_were_changed_in_their_file(runs, stop_after, tmp_path):
