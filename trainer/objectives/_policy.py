@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from trainer.engine.batches import Rollouts
 
 BASIC: dict[str, Any] = {"basic": True}
+HIGHEST_LOG_RATIO = 20.0
+"""A ratio of half a thousand million is as far off as any higher one."""
 
 
 class PolicyObjective(Objective):
@@ -256,12 +258,14 @@ class PolicyObjective(Objective):
 
         assert batch.logp_BT is not None and batch.weight_BT is not None
         mask_BT = self.trained_mask(batch)
+        log_ratio_BT = torch.where(mask_BT, batch.logp_BT - batch.old_logp_BT, 0.0)
         return Tokens(
             mask_BT,
             mask_BT & (batch.weight_BT > 0) if self.top_entropy < 1 else mask_BT,
             torch.where(mask_BT, batch.logp_BT, 0.0),
             torch.where(mask_BT, batch.old_logp_BT, 0.0),
-            torch.where(mask_BT, batch.logp_BT - batch.old_logp_BT, 0.0),
+            # exp overflows at 88, and a branch that a clip drops would then give 0 times infinity.
+            log_ratio_BT.clamp(max=HIGHEST_LOG_RATIO),
             torch.where(mask_BT, batch.advantage_BT, 0.0),
         )
 

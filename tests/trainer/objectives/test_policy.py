@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -321,3 +322,14 @@ def test_the_bonus_is_a_mean_over_the_tokens_it_acts_on(tag: str) -> None:
     kept_BT = kept_BT & (batch.old_entropy_BT >= threshold)
     gradients = outcome(objective(tag, top_entropy=0.5, **knobs), batch)[1]
     assert close(gradients["entropy_BT"], torch.where(kept_BT, -0.3 / kept_BT.sum(), 0.0).double())
+
+
+@every_objective
+def test_a_ratio_beyond_float32_leaves_loss_and_gradient_finite(tag: str) -> None:
+    batch = rollouts(padding=0.0)
+    batch.old_logp_BT = torch.where(batch.mask_BT, -200.0, 0.0)
+    for name in ("old_logp_BT", "logp_BT", "advantage_BT", "ref_logp_BT"):
+        setattr(batch, name, getattr(batch, name).float())
+    loss, gradients, _ = outcome(objective(tag), batch)
+    assert math.isfinite(loss)
+    assert all(bool(gradient.isfinite().all()) for gradient in gradients.values())
