@@ -17,6 +17,7 @@ from tests.trainer.engine.written import (
 )
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.loop import best_metric
+from trainer.engine.pairs import DividedPairs
 from trainer.engine.reference_scores import ReferenceScores
 
 if TYPE_CHECKING:
@@ -80,6 +81,28 @@ def test_a_pair_is_never_divided(session: Session, tmp_path: Path) -> None:
         "batch.packing=none",
     )
     assert len(list(learner.losses(state, None))) == 9
+
+
+def test_each_side_gets_its_own_log_probabilities_and_collisions(
+    session: Session, tmp_path: Path
+) -> None:
+    learner, _ = make_learner(session, tmp_path, "objective.type=wpo")
+    divided = DividedPairs(learner, learner.examples, learner.known)
+    (part,) = divided.parts
+    fields = divided.forward(part)
+    for place, pair in enumerate(part.members):
+        example = learner.examples[pair]
+        for side, answer in zip(("chosen", "rejected"), example.answers, strict=True):
+            with torch.no_grad():
+                ids = torch.tensor([example.prompt + answer])
+                all_TV = learner.policy.model(input_ids=ids).logits[0].float().log_softmax(-1)
+            before_TV = all_TV[len(example.prompt) - 1 : -1]
+            logp_T = before_TV.gather(1, torch.tensor(answer)[:, None])[:, 0]
+            collision_T = before_TV.exp().square().sum(-1).log()
+            for name, wanted_T in (("logp", logp_T), ("collision", collision_T)):
+                found_T = fields[f"{side}_{name}_BT"][place].detach()
+                assert torch.allclose(found_T[: len(answer)], wanted_T, atol=1e-4)
+                assert not found_T[len(answer) :].any()
 
 
 def test_packing_changes_no_gradient(session: Session, tmp_path: Path) -> None:
