@@ -128,9 +128,10 @@ def text_of(prompt: Text) -> str:
 
 
 def answer_text(policy: Policy, tokens: Sequence[int]) -> str:
-    """The text of a sampled answer, special tokens left out."""
+    """The text of a sampled answer, special tokens left out; rewards may look for the tags of thoughts."""
+    spoken = [token for token in tokens if token not in policy.mute_ids]
     text = policy.tokenizer.decode(
-        tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        spoken, skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
     return str(text)
 

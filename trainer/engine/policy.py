@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+THOUGHT_TAGS = ("<think>", "</think>")
+
+
 @dataclass
 class Policy:
     """A model, its tokenizer, and the facts that were probed once."""
@@ -59,6 +62,14 @@ class Policy:
     def tokens(self) -> Mapping[str, int]:
         """Every token of the tokenizer and its id."""
         return dict(self.tokenizer.get_vocab())
+
+    @cached_property
+    def mute_ids(self) -> frozenset[int]:
+        """Special tokens that are no part of an answer's text: all but the tags of thoughts."""
+        added = self.tokenizer.added_tokens_decoder
+        special = {index for index, token in added.items() if token.special}
+        special |= set(self.tokenizer.all_special_ids)
+        return frozenset(special - {self.tokens.get(tag, -1) for tag in THOUGHT_TAGS})
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Lower precision where it was asked for."""

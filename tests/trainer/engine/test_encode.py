@@ -162,6 +162,17 @@ def test_thinking_tags_stay_in_the_text_that_rewards_read():
     assert answer_text(policy, ids) == THOUGHT
 
 
+def test_thinking_tags_stay_when_they_are_special_tokens_and_others_go():
+    policy = make_chat_policy("qwen")
+    policy.tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<think>", "</think>", "<|im_start|>"]}
+    )
+    vars(policy).pop("mute_ids", None)
+    (ids,) = answers_encode(policy, ["two?"], [THOUGHT])
+    start = policy.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert answer_text(policy, [start, *ids, policy.pad_id]) == THOUGHT
+
+
 def test_several_messages_of_the_assistant_are_one_turn_and_others_make_no_answer():
     policy = make_chat_policy("llama")
     one, two = ({"role": "assistant", "content": text} for text in ("the ", "answer"))
