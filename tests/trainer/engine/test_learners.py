@@ -264,19 +264,17 @@ def test_bug_11_packing_changes_neither_gradient_nor_metrics(session, method):
     assert packed[2] == pytest.approx(plain[2], abs=1e-4)
 
 
-def test_bug_24_what_was_sampled_is_never_spelled_again(session, monkeypatch):
+def test_bug_24_what_was_sampled_is_never_spelled_again(session):
     policy = make_chat_policy("llama")
     learner, state = make_learner(
         session, policy, "objective.type=grpo", "rollout.max_new_tokens=8", "rollout.top_p=0.9"
     )
-    drawn = []
-
-    def keep(*arguments, **named):
-        drawn.extend(sample(*arguments, **named))
-        return list(drawn)
-
-    monkeypatch.setattr("trainer.engine.online.sample", keep)
     learner.gather(state, Means())
+    prompts = learner.buffer.sequences.prompts
+    # Every draw is a function of its key: the sampler itself says again what it drew.
+    keys = sample_keys(learner.spec.seed, "train", 1, list(range(len(prompts))), 4)
+    how = Sampling(8, top_p=0.9)
+    drawn = sample(policy, prompts, keys, how, budget=1 << 20, tick=lambda: None)
     tokens = [item.tokens for item in drawn]
     encode = policy.tokenizer
     again = [
