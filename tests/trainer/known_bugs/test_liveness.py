@@ -10,7 +10,7 @@ import time
 import pytest
 
 from trainer.control import Control
-from trainer.engine import checkpoint, evaluate, job, models, online, patience, progress
+from trainer.engine import checkpoint, collect, evaluate, job, models, online, patience, progress
 from trainer.engine import loop as loop_module
 from trainer.registry import family
 
@@ -25,8 +25,8 @@ LONG = [
 ]
 PHASES = {
     "load": (job, "parts_load"),
-    "rollout": (online, "sample"),
-    "reward": (online, "score"),
+    "rollout": (collect, "sample"),
+    "reward": (collect, "score"),
     "update": (loop_module, "optimizer_step"),
     "evaluation": (evaluate.Evaluation, "values"),
     "checkpoint": (checkpoint, "publish"),

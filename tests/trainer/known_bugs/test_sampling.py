@@ -132,10 +132,14 @@ def test_bug_15_a_training_temperature_of_0_or_less_is_refused(temperature):
         tiny_spec("objective.type=grpo", f"rollout.temperature={temperature}")
 
 
-def test_bug_16_a_nucleus_leaves_the_expected_ratio_at_1():
+TRUNCATED = [{"top_p": 0.8}, {"top_k": 4}, {"min_p": 0.1}, {"top_p": 0.9, "top_k": 6}]
+
+
+@pytest.mark.parametrize("truncation", TRUNCATED, ids=str)
+def test_bug_16_truncated_sampling_leaves_the_expected_ratio_at_1(truncation):
     """The mean of new over old probability under the sampler is the new mass of the kept set: exactly 1."""
     policy = make_policy()
-    how = Sampling(1, temperature=0.7, top_p=0.8)
+    how = Sampling(1, temperature=0.7, **truncation)
     prompts, answers = drawn(policy, how, samples=1)
     nudged(policy, 0.05)
     cut = 0
@@ -153,9 +157,10 @@ def test_bug_16_a_nucleus_leaves_the_expected_ratio_at_1():
     assert cut == len(prompts)
 
 
-def test_bug_16_ratios_after_an_update_have_mean_1_at_top_p_08():
+@pytest.mark.parametrize("truncation", TRUNCATED, ids=str)
+def test_bug_16_ratios_after_an_update_have_mean_1(truncation):
     policy = make_policy()
-    how = Sampling(2, temperature=0.7, top_p=0.8)
+    how = Sampling(2, temperature=0.7, **truncation)
     prompts, answers = drawn(policy, how, samples=200)
     nudged(policy, 0.004)
     sequences = Sequences(
@@ -209,8 +214,9 @@ def test_bug_32_dropout_is_off_in_rollouts_and_references(session):
 
 def test_bug_33_a_training_step_leaves_generation_and_its_flags_as_they_were(session):
     policy = foreign("gpt2", **DROPOUT)
-    before = drawn(policy)[1]
     flags = (policy.model.training, policy.model.config.use_cache, torch.is_grad_enabled())
+    assert flags == (False, True, True)
+    before = drawn(policy)[1]
     learner, state, means = gathered(session, policy, "objective.type=grpo", "optimizer.lr=1e-9")
     optimizer = learner.spec.optimizer.build(policy.parameters())
     losses = learner.losses(state, means)
