@@ -14,7 +14,7 @@ import pytest
 from tests.trainer.engine.support import KINDS, TINY
 from trainer.__main__ import main as command
 from trainer.control import Control
-from trainer.engine import checkpoint, online
+from trainer.engine import checkpoint, collect, online
 from trainer.events import TERMINAL
 from trainer.spec import spec_hash
 
@@ -161,7 +161,7 @@ def raising(error):
 def test_a_failure_has_its_own_cause_and_sentence(
     runs, monkeypatch, capsys, error, cause, sentence
 ):
-    where = checkpoint if cause == "disk" else online
+    where = checkpoint if cause == "disk" else collect
     monkeypatch.setattr(where, "save_file" if cause == "disk" else "sample", raising(error))
     assert runs.run("run", *KINDS["grpo"], "evaluation.every_steps=0", "data.eval=[]") == 1
     end = runs.end("run")
@@ -171,7 +171,7 @@ def test_a_failure_has_its_own_cause_and_sentence(
 
 
 def test_a_loss_that_is_not_a_number_is_shown_and_ends_the_run(runs, monkeypatch):
-    monkeypatch.setattr(online, "score", nan_after(online.score, 3))
+    monkeypatch.setattr(online, "token_scores", nan_after(online.token_scores, 3))
     kind = [*KINDS["grpo"], "checkpoint.every_steps=1"]
     assert runs.run("run", *kind) == 1
     end = runs.end("run")
@@ -183,13 +183,14 @@ def test_a_loss_that_is_not_a_number_is_shown_and_ends_the_run(runs, monkeypatch
     assert runs.resume("run") == 0
 
 
-def nan_after(score, calls):
+def nan_after(token_scores, calls):
+    """A model whose weights have gone wrong: after so many forwards it gives no numbers."""
     left = iter(range(1 << 30))
 
-    def scored(*arguments):
-        found = score(*arguments)
+    def scored(*arguments, **options):
+        found = token_scores(*arguments, **options)
         if next(left) >= calls:
-            found.totals[:] = [float("inf"), *[0.0] * (len(found.totals) - 1)]
+            found.logp_M = found.logp_M * float("nan")
         return found
 
     return scored

@@ -339,7 +339,7 @@ def test_first_values_are_0_and_the_critic_learns_towards_the_returns(session):
     mask_NA = buffer.mask_NA
 
     def error():
-        learner._add_values(buffer, learner.critic)
+        learner._collector.add_values(buffer, learner.critic)
         return float(((buffer.value_NA - buffer.return_NA)[mask_NA] ** 2).mean())
 
     first = error()
@@ -378,7 +378,7 @@ def test_micro_batches_change_neither_gradient_of_policy_and_critic(session, min
         with torch.no_grad():
             weight = learner.critic.head.weight
             weight.copy_(0.1 * torch.randn(weight.shape, generator=draw))
-        learner._add_values(learner.buffer, learner.critic)
+        learner._collector.add_values(learner.buffer, learner.critic)
         gradient(learner, state)  # an update that was broken off leaves nothing behind
         _, grad, _ = gradient(learner, state)
         critic = torch.cat([p.grad.flatten() for _, p in learner.critic._named()])

@@ -97,7 +97,7 @@ def test_bug_47_an_order_to_stop_is_obeyed_within_two_seconds(runs, monkeypatch,
 @pytest.mark.parametrize("phase", ["rollout", "reward", "update", "evaluation"])
 def test_bug_47_long_work_is_heard_of_while_it_goes_on(runs, monkeypatch, phase):
     """No line of the journal comes later than the line before it promised."""
-    monkeypatch.setattr(progress, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(progress, "HEARTBEAT", 0.0)  # every tick is heard
     calls, inside = [], []
     place, name = PHASES[phase]
     work = getattr(place, name)
@@ -130,14 +130,18 @@ def test_bug_47_long_work_is_heard_of_while_it_goes_on(runs, monkeypatch, phase)
         assert after["time"] - before["time"] < before.get("expect_next_in", progress.PROMISE)
 
 
+HUNG = 8.0
+"""Seconds; without a limit two answers take twice that, and the run then ends well."""
+
+
 def hang(self, answer):
-    """As a reward that waits for a server without a time-out."""
-    time.sleep(600)
+    """As a reward that waits for a server without a time-out (for ever, as the test sees it)."""
+    time.sleep(HUNG)
 
 
 def hang_and_catch(self, answer):
     """One that catches everything, and tries again."""
-    for _ in range(20):
+    for _ in range(int(10 * HUNG)):
         try:
             time.sleep(0.1)
         except Exception:
@@ -145,7 +149,8 @@ def hang_and_catch(self, answer):
 
 
 def hang_in_python(self, answer):
-    while True:
+    end = time.monotonic() + HUNG
+    while time.monotonic() < end:
         pass
 
 
@@ -159,15 +164,14 @@ def test_bug_47_a_reward_that_hangs_ends_the_run_with_a_sentence(runs, monkeypat
     monkeypatch.setattr(progress, "HEARTBEAT", 0.05)
     monkeypatch.setattr(exact, "time_limit", 0.5)
     monkeypatch.setattr(exact, "score", reward)
-    start = time.monotonic()
-    assert runs.run("run", "objective.type=grpo", "data.eval=[]", "budget.max_steps=2") == 2
+    options = ["data.eval=[]", "budget.max_steps=1", "batch.prompts_per_step=1"]
+    assert runs.run("run", "objective.type=grpo", "rollout.group_size=2", *options) == 2
     end = runs.end("run")
     assert (end["state"], end["cause"]) == ("failed", "bad-input")
     assert "exact-match has worked for more than 0.5 s" in end["message"]
     # It was heard of while it hung, as a watchdog wants.
     beats = [event for event in runs.events("run") if event["type"] == "heartbeat"]
     assert len(beats) > 3
-    assert time.monotonic() - start < 90
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
@@ -181,7 +185,7 @@ def test_bug_47_an_order_to_stop_reaches_a_reward_that_hangs(runs, monkeypatch):
     def hang_once_asked(self, answer):
         if not given:
             threading.Timer(0.2, order).start()
-        time.sleep(600)
+        time.sleep(HUNG)
 
     monkeypatch.setattr(family("rewards")["exact-match"], "score", hang_once_asked)
     assert runs.run("run", "objective.type=grpo", "data.eval=[]") == 3
