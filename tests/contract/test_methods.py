@@ -29,6 +29,7 @@ HEAVY = {
 ACROSS_MODULES = {
     "test_every_method.py": ("registry.py", "__main__.py"),
     "engine/test_commands.py": ("__main__.py",),
+    "engine/test_kills.py": ("engine/saving.py", "engine/resume.py"),
     "engine/test_learners.py": ("engine/online.py", "engine/pairs.py", "engine/demonstrations.py"),
     "engine/test_resume.py": ("engine/checkpoint.py", "engine/loop.py"),
 }
