@@ -164,7 +164,11 @@ def test_a_checkpoint_from_elsewhere_is_fetched_once_and_continued_when_the_line
     server, tmp_path
 ):
     place = checkpoint("c" * 12)
-    spec = {**SPEC, "reference": {"name": "checkpoint:" + "c" * 12}}
+    spec = {
+        **SPEC,
+        "objective": {"type": "dpo"},
+        "reference": {"name": "checkpoint:" + "c" * 12},
+    }
     inputs = {"models": {"checkpoint:" + "c" * 12: place}, "datasets": {}}
     Web.cut = 2
     found = prepare(order(spec=spec, inputs=inputs), data_dir=tmp_path, server=server, gpus=[])

@@ -169,7 +169,8 @@ def test_a_child_waits_for_its_parents_checkpoint(working, launch):
 
 def test_a_run_waits_for_the_run_of_its_reference_too(working, launch):
     parent = working()
-    child = launch("child", reference={"name": f"run:{parent.pk}"})
+    compared = {"objective": {"type": "dpo"}, "reference": {"name": f"run:{parent.pk}"}}
+    child = launch("child", **compared)
     schedule()
     assert reason(child).startswith("Waits for run tiny")
     Run.objects.filter(pk=child.pk).update(spec={**child.spec, "reference": {"name": "run:gone"}})
