@@ -71,6 +71,16 @@ class Family:
     about: str
     methods: list[MethodCard]
 
+    @property
+    def groups(self) -> list[tuple[str, list[MethodCard]]]:
+        """The methods below what they learn from; one group without a heading where none says."""
+        found: dict[str, list[MethodCard]] = {}
+        for method in self.methods:
+            found.setdefault(method.learns_from, []).append(method)
+        order = ["", *LEARNS_FROM.values()]
+        known = [(words, found.pop(words)) for words in order if words in found]
+        return [*known, *found.items()]
+
 
 @dataclass(frozen=True)
 class SectionCard:

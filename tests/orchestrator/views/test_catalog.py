@@ -58,3 +58,12 @@ def test_links_within_the_page_lead_somewhere(text: str) -> None:
 def test_search_leads_to_the_method(ada: User, browser_of: Callable[[User], Client]) -> None:
     page = browser_of(ada).get("/search/", {"q": "grpo"}).content.decode()
     assert 'href="/methods/#objectives/grpo"' in page
+
+
+def test_objectives_stand_below_what_they_learn_from(text: str) -> None:
+    headings = ["its own sampled answers", "pairs of a chosen and a rejected answer"]
+    headings += ["demonstrated answers", "answers labelled good or bad", "rated answers"]
+    places = [text.index(f"Learn from {heading}") for heading in headings]
+    assert places == sorted(places)
+    between = text[places[1] : places[2]]
+    assert 'id="objectives/dpo"' in between and 'id="objectives/grpo"' not in between
