@@ -96,7 +96,44 @@ def chart_plans(spec: dict[str, Any]) -> list[ChartPlan]:
     """The charts that matter for this objective, in the order that its class gives."""
     method = registry.family("objectives").get(objective_of(spec))
     wanted: Iterable[str] = getattr(method, "charts", ()) or ("loss", "grad_norm", "time")
-    return [chart_plan(item) for item in wanted]
+    return [chart_plan(item) for item in [*wanted, *_moving_dials(method, spec)]]
+
+
+class _Anything(dict[str, float]):
+    """Metrics of a step in which everything was measured, and all of it alike."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __getitem__(self, key: str) -> float:
+        return self.value
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.value
+
+
+def _moving_dials(method: Any, spec: dict[str, Any]) -> list[str]:
+    """Coefficients of the objective that its knobs let move while the run goes on."""
+    try:
+        objective = method.model_validate(spec["objective"])
+    except (AttributeError, KeyError, ValueError):
+        return []  # a spec of another version is shown without them
+    before = objective.dials({}, {}, 0.0)
+    far = [objective.dials(before, _Anything(value), 1.0) for value in (0.0, 1e3)]
+    moving = [key for key in before if any(before[key] != after.get(key) for after in far)]
+    # One chart for a coefficient and for what of it is applied.
+    return ["|".join(moving_of) for moving_of in _stems(moving)]
+
+
+def _stems(keys: list[str]) -> list[list[str]]:
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        found.setdefault(key.removesuffix("_applied"), []).append(key)
+    return list(found.values())
 
 
 def chart_plan(item: str) -> ChartPlan:

@@ -19,7 +19,7 @@ ORDERS = frozenset({"created", "name", "state", "priority", "step", "started", "
 PRIMARY_OF_NEED = {
     "rollouts": ("eval/reward", "reward"),
     "demonstrations": ("loss", "eval/loss"),
-    "pairs": ("eval/pair_accuracy", "rewards/accuracies", "accuracy"),
+    "pairs": ("eval/pair_accuracy", "accuracy", "rewards/accuracies"),
     "labels": ("eval/loss", "loss"),
     "ratings": ("eval/loss", "loss"),
 }

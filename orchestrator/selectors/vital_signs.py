@@ -93,7 +93,16 @@ SIGNS: dict[str, tuple[Sign, ...]] = {
         ),
         GRADIENT,
     ),
+    "scores": (
+        Sign("accuracy", "Pair accuracy", "Half is guessing.", warn_below=0.5),
+        Sign("margin", "Margin", "Below zero the rejected answers score higher.", warn_below=0.0),
+        GRADIENT,
+    ),
     "labels": (
+        Sign(
+            "label_accuracy", "Told apart", "Share of labels on the right side; half is guessing.",
+            warn_below=0.5,
+        ),
         Sign("loss", "Loss", "Half of the weights at the start; it must fall.", warn_above=20.0),
         GRADIENT,
     ),
@@ -114,6 +123,9 @@ def signs_of(spec: dict[str, Any], latest: Iterable[str]) -> tuple[Sign, ...]:
     if spec.get("kind") == "evaluate":
         return ()
     method = registry.family("objectives").get(objective_of(spec))
-    signs = SIGNS.get(str(getattr(method, "learns_from", "")), ())
+    kind = str(getattr(method, "learns_from", ""))
+    if kind == "pairs" and "score-head" in getattr(method, "needs", ()):
+        kind = "scores"  # a reward model tells answers apart by its score
+    signs = SIGNS.get(kind, ())
     known = set(latest)
     return tuple(sign for sign in signs if sign.key in known) if known else signs

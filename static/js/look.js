@@ -39,7 +39,7 @@ export function layout(look, axis) {
     font: { family: look.sans, size: 11, color: look.ink },
     hoverlabel: { bgcolor: look.raised, bordercolor: look.strong, font: { size: 11, color: look.ink, family: look.mono }, namelength: 28 },
     xaxis: { ...grid, type: axis === "time" ? "date" : "linear", showline: true, nticks: axis === "time" ? 4 : 6, tickangle: 0, tickformatstops: axis === "time" ? CLOCKS : undefined, hoverformat: axis === "time" ? "%H:%M:%S" : ",d", tickformat: axis === "tokens" ? "~s" : undefined, fixedrange: false, separatethousands: true, rangemode: "normal" },
-    yaxis: { ...grid, nticks: 5, tickformat: "~g", exponentformat: "e", fixedrange: true },
+    yaxis: { ...grid, nticks: 5, tickformat: "~g", exponentformat: "e", fixedrange: true, automargin: true },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: look.faint, activecolor: look.ink },
     yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },
   };

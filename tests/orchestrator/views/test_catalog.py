@@ -63,7 +63,7 @@ def test_search_leads_to_the_method(ada: User, browser_of: Callable[[User], Clie
 def test_objectives_stand_below_what_they_learn_from(text: str) -> None:
     headings = ["its own sampled answers", "pairs of a chosen and a rejected answer"]
     headings += ["demonstrated answers", "answers labelled good or bad", "rated answers"]
-    places = [text.index(f"Learn from {heading}") for heading in headings]
+    places = [text.index(f"Learns from {heading}</h3>") for heading in headings]
     assert places == sorted(places)
     between = text[places[1] : places[2]]
     assert 'id="objectives/dpo"' in between and 'id="objectives/grpo"' not in between
