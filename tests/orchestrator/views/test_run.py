@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from orchestrator.models import User
 
-TABS = ("", "metrics/", "rollouts/", "log/", "checkpoints/", "spec/", "events/")
+TABS = ("", "metrics/", "rollouts/", "log/", "checkpoints/", "spec/", "events/", "truth/")
 
 
 @pytest.mark.parametrize("tab", TABS)
