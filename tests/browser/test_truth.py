@@ -125,6 +125,16 @@ def test_a_server_that_does_not_answer_is_said(page: Page, seed: Any) -> None:
     assert figure(page, "trainer Received, lines") == "60", "the figures stay"
     page.context.set_offline(False)
     until(page, "!('failed' in document.querySelector('[data-truth]').dataset)", 20)
+
+
+def test_a_server_that_takes_its_time_is_said_too(page: Page, seed: Any) -> None:
+    note = "document.querySelector('[data-truth-note]').textContent"
+    page.route("**/truth-part/**", lambda route: None)
+    until(page, f"{note} === 'Asking the server…'", 20)
+    assert page.locator("[data-truth-figures]").get_attribute("aria-busy") == "true"
+    until(page, f"{note}.endsWith('the server does not answer.')", 20)
+    page.unroute("**/truth-part/**")
+    until(page, f"{note} === 'Asked again every 2 s.'", 20)
     page.goto("about:blank")
 
 

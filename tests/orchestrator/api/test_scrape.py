@@ -49,6 +49,7 @@ def scraped(client: Client, vera: User, bearer: Any) -> Callable[[], Found]:
         assert answer["Content-Type"].startswith("text/plain; version=0.0.4")
         found: Found = {}
         for family in text_string_to_metric_families(answer.content.decode()):
+            assert "_created" not in family.name
             assert family.documentation and family.name.startswith("anneal_"), family
             for sample in family.samples:
                 assert (sample.name, frozenset(sample.labels.items())) not in found, sample
