@@ -20,7 +20,7 @@ WINDOW = 10  # seconds over which a rate is taken
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 # A series with the time at which each counter began would double the number of series for nothing.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 registry = CollectorRegistry()
 
 _points = Counter(
