@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
+from trainer.beat import Beats
 from trainer.control import Control
 from trainer.events import JOURNALS, TERMINAL, Source
 from trainer.journal import Tail
@@ -63,10 +64,12 @@ class Ship:
             for source in JOURNALS
         }
         self.ended = EndOfJournals(attempt)
+        self.beats = Beats(attempt)
+        self.beaten = 0.0
         self.ordered: Control | None = None
         self.useful = False
         """Whether the newest connection moved a cursor."""
-        self.heard = self.progress = self.spoke = 0.0
+        self.heard = self.progress = 0.0
 
     async def run(self) -> int:
         """Connect, deliver, and connect again until everything has arrived. Returns the exit code."""
@@ -106,7 +109,7 @@ class Ship:
                 lane.begin(int(hello["cursors"].get(source, 0)))
             self.say(f"connected; the server has {hello['cursors']}")
             self._obey(hello)
-            self.heard = self.progress = self.spoke = time.monotonic()
+            self.heard = self.progress = time.monotonic()
             reader = asyncio.create_task(self._read(socket))
             try:
                 return await self._deliver(socket, reader)
@@ -121,6 +124,10 @@ class Ship:
             while not reader.done():
                 ended = self.ended.look()
                 sent = await self._push_turn(socket)
+                # Also between pushes: a journal that is pushed without a break is told of as well.
+                if time.monotonic() - self.beaten > BEAT:
+                    await self._send(socket, self.beats.frame())
+                    self.beaten = time.monotonic()
                 if sent:
                     await asyncio.sleep(0)
                     continue
@@ -131,8 +138,6 @@ class Ship:
                     counts = {source: lane.cursor for source, lane in self.lanes.items()}
                     await self._send(socket, json.dumps({"op": "done", "counts": counts}))
                     done_sent = True
-                elif time.monotonic() - self.spoke > BEAT:
-                    await self._send(socket, '{"op":"beat"}')
                 self._check_answers(time.monotonic())
                 await asyncio.wait({reader}, timeout=POLL)
         except ConnectionClosed:
@@ -164,7 +169,6 @@ class Ship:
 
     async def _send(self, socket: ClientConnection, frame: str) -> None:
         await asyncio.wait_for(socket.send(frame), SILENCE)
-        self.spoke = time.monotonic()
 
     async def _read(self, socket: ClientConnection) -> bool:
         """Take the server's answers until it says bye."""
@@ -173,6 +177,8 @@ class Ship:
             self.heard = time.monotonic()
             if answer.get("op") == "bye":
                 return True
+            if "sent" in answer:
+                self.beats.answered(answer)
             if answer.get("op") == "ack" and "source" in answer:
                 lane = self.lanes.get(answer["source"])
                 if lane is not None and lane.acked(int(answer["cursor"])):

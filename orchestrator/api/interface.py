@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 # A part of the product that was left out takes its routes with it.
-ROUTERS = ("health", "runs", "forks", "telemetry", "catalog", "checkpoints", "nodes", "datasets")
+ROUTERS = (
+    "health",
+    "runs",
+    "forks",
+    "telemetry",
+    "truth",
+    "catalog",
+    "checkpoints",
+    "nodes",
+    "datasets",
+)
 
 
 def _readers_only(view: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from orchestrator.consumers.frames import BAD_TOKEN, FrameConsumer, FrameError
 from orchestrator.consumers.listener import EVERYONE, RUNS, listener, run_group
 from orchestrator.consumers.pace import Pace
 from orchestrator.consumers.watch import Watch, news_read, runs_news, watch_open
+from orchestrator.services import meters
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -53,6 +54,7 @@ class BrowserConsumer(FrameConsumer):
             asyncio.create_task(self._kept(work())) for work in (self._send_due, self._sweep)
         ]
         self.joined = True
+        meters.socket_opened("browser")
         await self.channel_layer.group_add(EVERYONE, self.channel_name)
         await listener().join()
 
@@ -60,6 +62,7 @@ class BrowserConsumer(FrameConsumer):
         """Stop the tasks and leave the groups."""
         if not self.joined:
             return
+        meters.socket_closed("browser")
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)

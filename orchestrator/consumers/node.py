@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from channels.db import database_sync_to_async
@@ -9,8 +10,8 @@ from channels.db import database_sync_to_async
 from orchestrator.consumers.frames import BAD_FRAME, BAD_TOKEN, FrameConsumer, FrameError
 from orchestrator.consumers.listener import EVERYONE, listener, run_group
 from orchestrator.selectors.streams import cursors_of
-from orchestrator.services import ingest
-from orchestrator.services.entries import FRAME_BYTES
+from orchestrator.services import ingest, meters, stream_health
+from orchestrator.services.entries import FRAME_BYTES, TIME_END
 from orchestrator.services.tokens import lease_check
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class NodeConsumer(FrameConsumer):
 
     frame_bytes = FRAME_BYTES
     attempt: Attempt | None = None
+    counted = False
 
     async def connect(self) -> None:
         """Check the lease token, then say how far each journal is stored."""
@@ -35,6 +37,8 @@ class NodeConsumer(FrameConsumer):
         await self.channel_layer.group_add(run_group(attempt.run_id), self.channel_name)
         await self.channel_layer.group_add(EVERYONE, self.channel_name)
         await listener().join()
+        meters.socket_opened("node")
+        self.counted = True
         await self._greet()
 
     async def disconnect(self, code: int) -> None:
@@ -45,6 +49,9 @@ class NodeConsumer(FrameConsumer):
             )
             await self.channel_layer.group_discard(EVERYONE, self.channel_name)
             await listener().leave()
+        if self.counted:
+            meters.socket_closed("node")
+            await database_sync_to_async(stream_health.counts_write)(**self.of_attempt)
 
     async def frame_received(self, frame: dict[str, Any]) -> None:
         """Act on push, beat and done; anything else is refused."""
@@ -74,15 +81,24 @@ class NodeConsumer(FrameConsumer):
         await self.send_frame("hello", run=run_id, attempt=number, cursors=cursors, **want)
 
     async def _push(self, frame: dict[str, Any]) -> None:
+        arrived = time.perf_counter()
         source, first = str(frame.get("source")), frame.get("first")
         ack = await database_sync_to_async(ingest.push_ingest)(
             **self.of_attempt, source=source, first=first, events=frame.get("events")
         )
         await self.send_frame("ack", source=source, cursor=ack.cursor, **ack.want)
+        meters.ack_timed(time.perf_counter() - arrived)
 
     async def _beat(self, frame: dict[str, Any]) -> None:
+        arrived = time.time()
+        await database_sync_to_async(stream_health.beat_note)(
+            **self.of_attempt, journals=frame.get("journals"), clock=frame.get("clock")
+        )
         want = await database_sync_to_async(ingest.beat)(**self.of_attempt)
-        await self.send_frame("ack", **want)
+        sent = frame.get("sent")
+        # By these two moments and its own two, ship tells how far its clock is from this one.
+        clocks = {"sent": sent, "clock": [arrived, time.time()]} if _is_moment(sent) else {}
+        await self.send_frame("ack", **want, **clocks)
 
     async def _done(self, frame: dict[str, Any]) -> None:
         counts = frame.get("counts")
@@ -98,6 +114,10 @@ class NodeConsumer(FrameConsumer):
     async def _want_send(self) -> None:
         want = await database_sync_to_async(ingest.beat)(**self.of_attempt)
         await self.send_frame("want", **want)
+
+
+def _is_moment(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < TIME_END
 
 
 def _bearer(scope: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from orchestrator.models.run import (
     State,
 )
 from orchestrator.models.state import STATE_OF_CAUSE, shown_state
+from orchestrator.models.stream_health import ShipReport, StreamHealth
 from orchestrator.models.telemetry import Event, LogLine, Point, Pulse, Sample, Series, Stream
 from orchestrator.models.user import ROLE_OF_SCOPE, ApiToken, LoginLink, Role, Scope, User
 
@@ -38,8 +39,10 @@ __all__ = [
     "Sample",
     "Scope",
     "Series",
+    "ShipReport",
     "State",
     "Stream",
+    "StreamHealth",
     "User",
     "shown_state",
 ]

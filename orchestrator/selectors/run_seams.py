@@ -26,6 +26,13 @@ def run_seams(run: Run) -> list[dict[str, Any]]:
     return found
 
 
+def run_began(run: Run) -> float:
+    """When a run's first attempt spoke first, in Unix seconds by its node's clock, as the points' times are."""
+    told = Event.objects.filter(run=run, source__in=("trainer", "host")).order_by("attempt", "time")
+    moment = told.values_list("time", flat=True).first() or run.started or run.created
+    return float(moment.timestamp())
+
+
 def _trains(event: Event) -> bool:
     """Whether from here on points of this attempt come; before it, steps are still those of the old one."""
     return event.data.get("state") == "running" and isinstance(event.data.get("step"), int)

@@ -15,6 +15,7 @@ from orchestrator.services.entries import PushError, push_read
 from orchestrator.services.hints import hint
 from orchestrator.services.outcomes import events_apply
 from orchestrator.services.points import points_copy
+from orchestrator.services.stream_health import pushes_counted
 from trainer.events import JOURNALS, number_encode
 from trainer.metrics import WARM_UP_PREFIX
 
@@ -36,6 +37,7 @@ class Ack:
     want: dict[str, Any]
 
 
+@pushes_counted
 def push_ingest(
     *, run_id: str, attempt: int, source: str, first: int, events: list[dict[str, Any]]
 ) -> Ack:

@@ -86,6 +86,31 @@ def duration(value: float | timedelta | None) -> str:
 
 
 @register.filter
+def short_seconds(value: float | None) -> str:
+    """A time that may be far below a second: "3.20 ms", "1.25 s", "2 min 5 s"."""
+    if value is None:
+        return NONE
+    if abs(value) < 0.9995:
+        return f"{_signed(_decimal(value * 1000))} ms"
+    return f"{_signed(_decimal(value))} s" if abs(value) < 60 else duration(value)
+
+
+@register.filter
+def signed_seconds(value: float | None) -> str:
+    """A difference of clocks with its sign: "+3.20 s", "−12 ms"."""
+    if value is None:
+        return "not measured"
+    words = short_seconds(abs(value))
+    return words if not value else f"{'+' if value > 0 else '−'}{words}"
+
+
+@register.filter
+def give_or_take(value: float | None) -> str:
+    """How much a measurement may be off."""
+    return "" if value is None else f"± {short_seconds(value)}"
+
+
+@register.filter
 def moment(value: Any) -> datetime | None:
     """A point in time, from a datetime, ISO text or Unix seconds."""
     if value in (None, ""):
@@ -158,6 +183,12 @@ def item(mapping: Any, key: Any) -> Any:
 def at(values: Any, place: int) -> Any:
     """One item of a list by its place."""
     return values[place]
+
+
+@register.filter
+def plain(value: float) -> str:
+    """A number for a data- attribute, whatever the reader's language does to numbers."""
+    return repr(value)
 
 
 @register.filter

@@ -11,6 +11,7 @@ from orchestrator.models import Run
 from orchestrator.selectors.events import events_list
 from orchestrator.selectors.sample_groups import groups_newest
 from orchestrator.views.run_tabs import FEW_EVENTS
+from orchestrator.views.run_tabs import truth as truth_of
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -29,3 +30,10 @@ def events(request: HttpRequest, run_id: str) -> HttpResponse:
     run = get_object_or_404(Run, pk=run_id)
     found = events_list(run=run, per_page=FEW_EVENTS)[0]
     return render(request, "run/part_events.html", {"run": run, "events": found})
+
+
+@require_GET
+def truth(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The truth panel as of now."""
+    run = get_object_or_404(Run.objects.select_related("node"), pk=run_id)
+    return render(request, "run/part_truth.html", {"run": run, **truth_of(run, request)})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.http import Http404
+
 from orchestrator.models import ENDED, State
 from orchestrator.selectors.events import events_list, log_tail
-from orchestrator.selectors.run_seams import run_seams
+from orchestrator.selectors.run_seams import run_began, run_seams
 from orchestrator.selectors.run_spec import run_spec
 from orchestrator.selectors.run_words import chart_plan, chart_plans, spec_of
 from orchestrator.selectors.sample_groups import (
@@ -17,6 +19,8 @@ from orchestrator.selectors.sample_groups import (
 )
 from orchestrator.selectors.saved import saved_list
 from orchestrator.selectors.series import series_keys
+from orchestrator.selectors.truth import truth_read
+from orchestrator.selectors.truth_words import HELP
 from orchestrator.selectors.vital_signs import signs_of
 from orchestrator.views.query import query_whole
 
@@ -36,6 +40,7 @@ def overview(run: Run, request: HttpRequest) -> dict[str, Any]:
         "plans": chart_plans(spec),
         "signs": signs_of(spec, run.latest),
         "seams": run_seams(run),
+        "began": run_began(run),
         "groups": groups_newest(run=run),
         "events": events_list(run=run, per_page=FEW_EVENTS)[0],
         "last_lines": log_tail(run=run, lines=LAST_LINES) if troubled else [],
@@ -50,7 +55,12 @@ def metrics(run: Run, request: HttpRequest) -> dict[str, Any]:
             chart_plan(key)
         )
     ordered = sorted(groups.items(), key=lambda group: (group[0] != "general", group[0]))
-    return {"groups": ordered, "seams": run_seams(run), "waiting": run.state not in ENDED}
+    return {
+        "groups": ordered,
+        "seams": run_seams(run),
+        "began": run_began(run),
+        "waiting": run.state not in ENDED,
+    }
 
 
 def rollouts(run: Run, request: HttpRequest) -> dict[str, Any]:
@@ -104,6 +114,17 @@ def events(run: Run, request: HttpRequest) -> dict[str, Any]:
     return {"events": found, "count": count, "page": page, "more": page * 100 < count}
 
 
+def truth(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """What arrived of one attempt, and why the run is shown as it is."""
+    asked = query_whole(request, "attempt")
+    try:
+        found = truth_read(run, asked)
+    except ValueError as error:
+        raise Http404(str(error)) from error
+    settled = run.state in ENDED and run.complete
+    return {"truth": found, "asked": asked, "help": HELP, "settled": settled}
+
+
 TABS = {
     "overview": ("Overview", overview),
     "metrics": ("Metrics", metrics),
@@ -112,4 +133,5 @@ TABS = {
     "checkpoints": ("Checkpoints", checkpoints),
     "spec": ("Spec", spec),
     "events": ("Events", events),
+    "truth": ("Truth", truth),
 }

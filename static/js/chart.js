@@ -2,7 +2,8 @@
 import { CONFIG, layout } from "./look.js";
 import { noteDrawn } from "./drawn.js";
 import { figure as words } from "./format.js";
-import { axisValues, traces } from "./traces.js";
+import { places, unitOf, valueAt } from "./axis.js";
+import { traces } from "./traces.js";
 
 const LARGE = 0.05;
 
@@ -12,21 +13,25 @@ export function createChart(element, zoomed) {
   const keys = JSON.parse(element.dataset.chart);
   const options = { stacked: "stacked" in element.dataset, names: JSON.parse(element.dataset.names || "{}") };
   let made = false;
+  let back = (place) => place;
 
   function draw(curves, view) {
     // Not asked for yet: the skeleton stays, since "no value" would not be true.
     if (!keys.some((key) => curves[key])) return;
-    const built = traces(keys, curves, view.look, { ...options, axis: view.axis, smoothing: view.smoothing, range: view.range });
+    const { axis } = view;
+    const since = { origin: view.origin, unit: unitOf(view.range ?? view.domain) };
+    back = (place) => valueAt(place, axis, since);
+    const built = traces(keys, curves, view.look, { ...options, axis, since, smoothing: view.smoothing, range: view.range });
     describe(element, keys, curves);
     if (!built.data.length) return waitingFor(element, view);
     element.dataset.status = "drawn";
-    const shape = layout(view.look, view.axis);
+    const shape = layout(view.look, axis, since);
     shape.annotations = built.annotations;
-    shape.shapes = seams(view, shape.annotations);
+    shape.shapes = seams(view, since, shape.annotations);
     // One range for all charts of the page, so that a spike stands at the same place in each.
-    shape.xaxis.range = axisValues(view.range ?? view.domain, view.axis);
+    shape.xaxis.range = places(view.range ?? view.domain, axis, since);
     if (built.range && !options.stacked) shape.yaxis = { ...shape.yaxis, range: built.range, autorange: false };
-    shape.uirevision = `${view.axis} ${view.range ?? "whole"}`;
+    shape.uirevision = `${axis} ${view.range ?? "whole"}`;
     if (made) Plotly.react(plot, built.data, shape, CONFIG);
     else {
       plot.replaceChildren();
@@ -40,17 +45,18 @@ export function createChart(element, zoomed) {
 
   function relayout(change) {
     const [low, high] = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
-    if (low !== undefined && high !== undefined) zoomed([low, high].map(plain));
+    if (low !== undefined && high !== undefined) zoomed([low, high].map(back));
   }
 
   return { element, keys, draw };
 }
 
-/** A place on the axis as data: Plotly gives times as local text. */
-const plain = (place) => (typeof place === "string" ? new Date(place.replace(" ", "T")).getTime() / 1000 : place);
-
-/** The badge of reduced curves, and the last value for readers that see no plot. */
+/** The badges: how many points became how many, and how many are not a number. */
 function describe(element, keys, curves) {
+  const missing = keys.reduce((sum, key) => sum + (curves[key]?.nan ?? 0), 0);
+  const count = element.querySelector("[data-nan]");
+  count.hidden = missing === 0;
+  count.textContent = `${words(missing)} NaN`;
   const reduced = keys.map((key) => curves[key]).filter((curve) => curve?.reduced);
   if ("stacked" in element.dataset) nameLarge(element, keys.map((key) => curves[key]));
   const badge = element.querySelector("[data-reduced]");
@@ -76,10 +82,10 @@ function waitingFor(element, view) {
     : element.dataset.evaluation !== undefined ? "No value yet: evaluation comes at the start, at its steps and at the end." : "No value yet: the first step has not ended.";
 }
 
-function seams(view, annotations) {
+function seams(view, since, annotations) {
   if (view.axis === "tokens") return [];
   return view.seams.map(({ step, time, label, kind }) => {
-    const x = view.axis === "time" ? time * 1000 - new Date().getTimezoneOffset() * 60_000 : step;
+    const [x] = view.axis === "step" ? [step] : places([time], view.axis, since);
     const colour = kind === "knob" ? view.look.violet : view.look.faint;
     annotations.push({ x, xanchor: "left", xshift: 2, y: 1, yref: "paper", yanchor: "top", showarrow: false, text: label, font: { size: 10, color: colour } });
     return { type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", line: { color: colour, width: 1, dash: "dot" } };

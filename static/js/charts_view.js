@@ -1,24 +1,24 @@
 /** All charts of a page: their feed, their shared axis, smoothing and zoom, all kept in the URL. */
+import { AXES, served } from "./axis.js";
 import { createChart } from "./chart.js";
 import { createFeed } from "./feed.js";
 import { look } from "./look.js";
 import { scheduler } from "./redraw.js";
 
-const AXES = ["step", "time", "tokens"];
 const GROWTH = 1.15;
 
 /** Start the charts below `root`; gives the feed, or null when the page has none. */
 export function chartsView(root, send) {
   const figures = [...root.querySelectorAll("[data-chart]")];
   if (!figures.length) return null;
-  const view = { ...fromUrl(), domain: [0, 1], look: look(), seams: JSON.parse(document.getElementById("seams")?.textContent ?? "[]"), ended: "ended" in root.dataset };
+  const view = { ...fromUrl(), origin: Number(root.dataset.began), domain: [0, 1], look: look(), seams: JSON.parse(document.getElementById("seams")?.textContent ?? "[]"), ended: "ended" in root.dataset };
   const charts = figures.map((figure) => createChart(figure, zoom));
   const scheduled = scheduler((chart) => chart.draw(feed.curves(), view), (chart) => {
     feed.want(chart.keys);
     if (chart.element.dataset.status) scheduled.mark([chart]);
   });
   const feed = createFeed({ run: root.dataset.run, url: root.dataset.seriesUrl, send, changed, failed });
-  feed.look({ axis: view.axis, range: view.range });
+  feed.look({ axis: served(view.axis), range: view.range });
   charts.forEach((chart) => scheduled.add(chart));
 
   function changed(keys) {
@@ -56,7 +56,7 @@ export function chartsView(root, send) {
       press(root, view.axis);
       showZoom(root, null);
       toUrl(view);
-      feed.look({ axis: view.axis, range: null });
+      feed.look({ axis: served(view.axis), range: null });
     });
   }
   const slider = root.querySelector("[data-smoothing]");
@@ -95,10 +95,10 @@ function printLight(draw) {
 }
 
 /** Where the curves lie on the axis. While they grow it grows ahead of them, so that it seldom moves. */
-function domain(curves, { axis, ended }) {
+function domain(curves, { axis, ended, origin }) {
   const ends = Object.values(curves).filter(({ x }) => x.length).flatMap(({ x }) => [x[0], x[x.length - 1]]);
   if (!ends.length) return [0, 1];
-  const low = axis === "time" ? Math.min(...ends) : Math.min(0, ...ends);
+  const low = { time: Math.min(...ends), relative: Math.min(origin, ...ends) }[axis] ?? Math.min(0, ...ends);
   const span = Math.max(...ends) - low || 1;
   const wide = ended ? span : GROWTH ** Math.ceil(Math.log(span * 1.001) / Math.log(GROWTH));
   return [low - wide * 0.015, low + wide * 1.015];

@@ -29,8 +29,10 @@ const CLOCKS = [
   { dtickrange: [86_400_000, null], value: "%e %b" },
 ];
 
-/** Layout shared by every chart. `axis` is step, time or tokens. */
-export function layout(look, axis) {
+const HOVER = { time: "%H:%M:%S", relative: ".5~g" };
+
+/** Layout shared by every chart. `axis` is step, time, relative or tokens; `since` has the unit of relative times. */
+export function layout(look, axis, since) {
   const grid = { gridcolor: look.line, zeroline: false, linecolor: look.strong, tickfont: { color: look.faint, size: 11 }, automargin: false };
   return {
     autosize: true, uirevision: axis, showlegend: false, dragmode: COARSE ? false : "zoom", hovermode: "x unified",
@@ -38,7 +40,7 @@ export function layout(look, axis) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: look.sans, size: 11, color: look.ink },
     hoverlabel: { bgcolor: look.raised, bordercolor: look.strong, font: { size: 11, color: look.ink, family: look.mono }, namelength: 28 },
-    xaxis: { ...grid, type: axis === "time" ? "date" : "linear", showline: true, nticks: axis === "time" ? 4 : 6, tickangle: 0, tickformatstops: axis === "time" ? CLOCKS : undefined, hoverformat: axis === "time" ? "%H:%M:%S" : ",d", tickformat: axis === "tokens" ? "~s" : undefined, fixedrange: false, separatethousands: true, rangemode: "normal" },
+    xaxis: { ...grid, type: axis === "time" ? "date" : "linear", showline: true, nticks: axis === "time" ? 4 : 6, tickangle: 0, tickformatstops: axis === "time" ? CLOCKS : undefined, hoverformat: HOVER[axis] ?? ",d", tickformat: axis === "tokens" ? "~s" : undefined, ticksuffix: axis === "relative" ? ` ${since.unit[1]}` : "", fixedrange: false, separatethousands: true, rangemode: "normal" },
     yaxis: { ...grid, nticks: 5, tickformat: "~g", exponentformat: "e", fixedrange: true, automargin: true },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: look.faint, activecolor: look.ink },
     yaxis2: { overlaying: "y", range: [0, 1], visible: false, fixedrange: true },

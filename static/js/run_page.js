@@ -9,6 +9,7 @@ import { partView } from "./part_view.js";
 import { showRun, showWidths } from "./run_fields.js";
 import { connect } from "./socket.js";
 import { showTiles } from "./tiles.js";
+import { truthView } from "./truth_view.js";
 
 const ENDED = ["stopped", "finished", "failed"];
 const root = document.querySelector("[data-run-page]");
@@ -18,6 +19,7 @@ let socket = null;
 const charts = chartsView(root, (frame) => socket?.send(frame));
 const log = logView(root.querySelector("[data-log]"));
 const newest = partView(root.querySelector("[data-newest]"), foldLong);
+truthView(root.querySelector("[data-truth]"));
 const events = partView(root.querySelector("[data-events]"));
 let state = root.dataset.runState;
 let told = root.dataset.told;

@@ -10,11 +10,15 @@ export const number = (value) => (typeof value === "string" ? NUMBERS[value] ?? 
 
 /** A curve from its REST shape. */
 export function curve(shape) {
-  return { x: [...shape.x], y: shape.y.map(number), total: shape.total, reduced: Boolean(shape.reduced), newest: null };
+  const { x, total } = shape;
+  const reduced = Boolean(shape.reduced);
+  // Six points are kept of a bucket: what is wider than three buckets is a gap, and not the reduction.
+  const grain = reduced ? (18 * (x[x.length - 1] - x[0])) / x.length : 0;
+  return { x: [...x], y: shape.y.map(number), total, nan: shape.nan ?? 0, reduced, grain, newest: null };
 }
 
 /** A curve without points. */
-export const nothing = () => ({ x: [], y: [], total: 0, reduced: false, newest: null });
+export const nothing = () => ({ x: [], y: [], total: 0, nan: 0, reduced: false, grain: 0, newest: null });
 
 /**
  * Merge a delta into a snapshot { upto, curves } along an axis; null means a gap: the caller must refetch.
@@ -45,6 +49,8 @@ function copy(old) {
 function place(into, x, y, newest) {
   let at = into.x.length;
   while (at > 0 && into.x[at - 1] > x) at -= 1;
+  const replaced = at > 0 && into.x[at - 1] === x ? into.y[at - 1] : 0;
+  into.nan = (into.nan ?? 0) + Number.isNaN(y) - Number.isNaN(replaced);
   if (at > 0 && into.x[at - 1] === x) into.y[at - 1] = y;
   else {
     into.x.splice(at, 0, x);

@@ -1,5 +1,7 @@
 /** From curves to Plotly traces, edge labels and seams. No DOM: everything comes in, plain objects go out. */
+import { places } from "./axis.js";
 import { figure } from "./format.js";
+import { gapWidth, gapsOf, lonely, withBreaks } from "./gaps.js";
 import { smooth } from "./smooth.js";
 
 const DASHES = ["solid", "dash", "dot"];
@@ -11,7 +13,7 @@ export function traces(keys, curves, look, options) {
     if (!curve?.x.length) return [];
     const pen = { colour: look.series[at % look.series.length], dash: DASHES[Math.floor(at / look.series.length) % DASHES.length] };
     const shown = within(curve, options);
-    return shown.x.length ? [{ key, at, curve: shown, pen, x: axisValues(shown.x, options.axis), name: options.names?.[key] ?? key }] : [];
+    return shown.x.length ? [{ key, at, curve: shown, pen, x: places(shown.x, options.axis, options.since), gaps: gapsOf(shown.x, gapWidth(shown.x, { ...options, grain: curve.grain })), name: options.names?.[key] ?? key }] : [];
   });
   return {
     data: drawn.flatMap((line) => (options.stacked ? area(line) : lines(line, options))).concat(drawn.flatMap((line) => missing(line, look))),
@@ -31,27 +33,33 @@ function within({ x, y }, { range, smoothing }) {
   return { x: x.slice(from, to), y: y.slice(from, to), even: even.slice(from, to) };
 }
 
-/** Values of the x axis as Plotly takes them: wall time becomes the browser's local time. */
-export function axisValues(x, axis) {
-  if (axis !== "time") return x;
-  const shift = new Date().getTimezoneOffset() * 60_000;
-  return x.map((seconds) => seconds * 1000 - shift);
-}
-
-function lines({ key, curve, pen, x, name }, { smoothing }) {
+function lines({ key, curve, pen, x, name, gaps }, { smoothing }) {
   const hover = { hovertemplate: "%{y:.4~g}", name };
   const line = { color: pen.colour, width: 1.5, dash: pen.dash };
   const y = finite(curve.y);
+  // A line over steps of which nothing is stored would say what nobody knows.
+  const xs = withBreaks(x, gaps, (at) => x[at - 1]);
+  const broken = (values) => withBreaks(values, gaps, () => NaN);
   if (isEvaluation(key)) {
     return [{ ...SCATTER, ...hover, x, y, mode: "lines+markers", line: { ...line, width: 1, dash: "dot" }, marker: { size: 6, color: pen.colour } }];
   }
   // A single point has no line: it would be there and not be seen.
   if (x.length === 1) return [{ ...SCATTER, ...hover, x, y, mode: "markers", marker: { size: 6, color: pen.colour } }];
-  if (!(smoothing > 0)) return [{ ...SCATTER, ...hover, x, y, mode: "lines", line }];
+  const raw = broken(y);
+  const alone = single(xs, raw, pen);
+  if (!(smoothing > 0)) return [{ ...SCATTER, ...hover, x: xs, y: raw, mode: "lines", line }, ...alone];
   return [
-    { ...SCATTER, x, y, name, mode: "lines", line: { ...line, width: 1 }, opacity: 0.3, hovertemplate: "%{y:.4~g} raw<extra></extra>" },
-    { ...SCATTER, ...hover, x, y: curve.even, mode: "lines", line: { ...line, width: 2 } },
+    { ...SCATTER, x: xs, y: raw, name, mode: "lines", line: { ...line, width: 1 }, opacity: 0.3, hovertemplate: "%{y:.4~g} raw<extra></extra>" },
+    { ...SCATTER, ...hover, x: xs, y: broken(curve.even), mode: "lines", line: { ...line, width: 2 } },
+    ...alone,
   ];
+}
+
+/** Points between two breaks: a line alone would hide them. */
+function single(x, y, pen) {
+  const spots = lonely(y);
+  if (!spots.length) return [];
+  return [{ ...SCATTER, x: spots.map((at) => x[at]), y: spots.map((at) => y[at]), mode: "markers", hoverinfo: "skip", marker: { size: 4, color: pen.colour } }];
 }
 
 function area({ curve, pen, x, name }) {

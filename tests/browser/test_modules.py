@@ -122,8 +122,9 @@ def drawn(page: Page, y: list[Any], **options: Any) -> Any:
 
 def test_nan_and_infinity_stand_as_ticks_on_the_axis(module_page: Page) -> None:
     built = drawn(module_page, [1, "NaN", "Infinity", 2])
-    line, ticks = built["data"]
+    line, alone, ticks = built["data"]
     assert line["y"] == [1, None, None, 2]
+    assert (alone["x"], alone["mode"]) == ([1, 4], "markers")
     assert (ticks["x"], ticks["y"], ticks["yaxis"]) == ([2, 3], [0, 1], "y2")
     assert ticks["text"] == ["NaN", "∞"]
 

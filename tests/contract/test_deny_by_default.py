@@ -58,6 +58,9 @@ MADE_BY_OPERATORS = re.compile(r"POST /api/(runs|datasets|runs/\w+/(clone|fork))
 NEW_FROM_OLD = ("/clone", "/fork")
 """So do these, from a run that anybody may look at."""
 
+TOKENS_ONLY = {("GET", "/metrics")}
+"""For programs: a session does not let in, so that no page can read it in somebody's browser."""
+
 SOCKETS = {"ws/node/", "ws/browser/"}
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -192,7 +195,14 @@ def test_strangers_reach_nothing_but_the_ways_in(values: dict[str, str]) -> None
 def test_what_is_open_still_exists(values: dict[str, str]) -> None:
     """A list that names what is gone hides what will come back under that name."""
     known = {url_of(route, values) for route in routes()}
-    assert {url for _, url in OPEN_TO_STRANGERS | OPEN_TO_VIEWERS} <= known
+    assert {url for _, url in OPEN_TO_STRANGERS | OPEN_TO_VIEWERS | TOKENS_ONLY} <= known
+
+
+@pytest.mark.django_db
+def test_a_session_is_no_token(values: dict[str, str], people: dict[str, User]) -> None:
+    client = signed_in(people["ada"])
+    for method, url in TOKENS_ONLY:
+        assert ask(client, method, url, values) == 401, f"{method} {url} let a session in"
 
 
 @pytest.mark.django_db

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from orchestrator.api.interface import api
 from tests.orchestrator.api.test_access import assert_problem
-from tests.orchestrator.telemetry import T0, metrics, push, sample
+from tests.orchestrator.telemetry import T0, lines, metrics, push, sample
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -116,3 +117,24 @@ def test_the_log_pages_backwards(run: Run, get: Any) -> None:
     assert [item["text"] for item in tail] == ["line 3", "line 4"]
     before = get("log", lines=2, before=tail[0]["id"]).json()["items"]
     assert [item["text"] for item in before] == ["line 1", "line 2"]
+
+
+def test_viewers_read_the_truth(run: Run, get: Any) -> None:
+    push(run, lines(1, 3))
+    answer = get("truth")
+    found = answer.json()
+    assert answer.status_code == 200
+    assert [(s["source"], s["stored"]) for s in found["streams"]] == [
+        ("trainer", 3),
+        ("samples", 0),
+        ("host", 0),
+    ]
+    assert found["state"]["shown"] == "running" and found["state"]["why"].startswith("Running: ")
+    assert_problem(get("truth", attempt=9), 422)
+
+
+def test_openapi_says_how_each_figure_of_the_truth_is_measured() -> None:
+    shapes = api.get_openapi_schema()["components"]["schemas"]
+    for name in ("StateFacts", "Heartbeat", "Clock", "StreamTruth"):
+        for field, shape in shapes[name]["properties"].items():
+            assert shape.get("description") or field in ("source", "name"), (name, field)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
 
 from orchestrator.asgi import application
-from orchestrator.models import Attempt, Run
+from orchestrator.models import Attempt, Run, ShipReport, StreamHealth
 from orchestrator.services.hints import hint
 from tests.orchestrator.conftest import LEASE, attempt_add
 from tests.orchestrator.telemetry import lines, metrics, sample, stored_steps
@@ -199,3 +200,35 @@ async def test_a_browsers_foreign_page_cannot_open_it(run: Run) -> None:
     socket = Socket(f"{LEASE}-1", origin="https://elsewhere.example")
     connected, _ = await socket.line.connect()
     assert not connected
+
+
+async def test_a_beat_tells_ship_what_the_servers_clock_says(run: Run, socket: Socket) -> None:
+    before = time.time()
+    await socket.send(op="beat", sent=12.5, journals={"trainer": [4, 400, 0]}, clock=[0.5, 0.01])
+    ack = await socket.receive()
+    arrived, replied = ack["clock"]
+    assert ack["sent"] == 12.5 and before <= arrived <= replied <= time.time()
+    report = await ShipReport.objects.aget(run=run, attempt=1)
+    assert (report.journals, report.clock_offset) == ({"trainer": [4, 400, 0]}, 0.5)
+
+
+@pytest.mark.parametrize("sent", ["x" * 1000, [], True, -1, 1e30, None])
+async def test_a_moment_that_is_none_is_not_answered(run: Run, socket: Socket, sent: Any) -> None:
+    await socket.send(op="beat", sent=sent)
+    assert "sent" not in await socket.receive()
+
+
+async def test_a_faulty_report_closes_the_socket(run: Run, socket: Socket) -> None:
+    await socket.send(op="beat", journals={"trainer": [1, -1, 0]})
+    assert (await socket.receive())["op"] == "refused"
+    assert await socket.close_code() == 4400
+
+
+async def test_counts_are_written_when_the_socket_closes(run: Run) -> None:
+    socket = Socket(f"{LEASE}-1")
+    await socket.open()
+    for _ in range(3):
+        await socket.push(lines(1, 2))
+    await socket.line.disconnect()
+    row = await StreamHealth.objects.aget(run=run, attempt=1, source="trainer")
+    assert (row.pushes, row.repeated_pushes) == (1, 2)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils import timezone
 
 from orchestrator.models import Event
-from orchestrator.selectors.run_seams import run_seams
+from orchestrator.selectors.run_seams import run_began, run_seams
 
 if TYPE_CHECKING:
     from orchestrator.models import Run
@@ -43,3 +43,14 @@ def test_a_knob_that_changed_while_it_ran_is_a_seam(run: Run) -> None:
     assert [(seam["step"], seam["label"], seam["kind"]) for seam in run_seams(run)] == [
         (20, "optimizer.lr = 1e-05", "knob")
     ]
+
+
+def test_a_run_begins_with_its_first_word_by_its_nodes_clock(run: Run) -> None:
+    assert run_began(run) == run.created.timestamp()
+    run.started = timezone.now()
+    assert run_began(run) == run.started.timestamp()
+    told(run, 2, "status", state="running")
+    told(run, 1, "status", "host", state="starting")
+    told(run, 1, "status", "server", state="queued")
+    first = Event.objects.get(attempt=1, source="host").time
+    assert run_began(run) == first.timestamp()

@@ -8,7 +8,16 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from orchestrator.templatetags.figures import ago, duration, figure, percent, size
+from orchestrator.templatetags.figures import (
+    ago,
+    duration,
+    figure,
+    give_or_take,
+    percent,
+    short_seconds,
+    signed_seconds,
+    size,
+)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +77,25 @@ def test_sizes_are_binary() -> None:
 
 def test_a_bar_never_leaves_its_box() -> None:
     assert (percent(5, 10), percent(30, 10), percent(1, 0)) == (50.0, 100.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "short", "signed"),
+    [
+        (None, "–", "not measured"),
+        (0.0, "0 ms", "0 ms"),
+        (0.0042, "4.20 ms", "+4.20 ms"),
+        (-0.5, "−500 ms", "−500 ms"),
+        (3.2, "3.20 s", "+3.20 s"),
+        (-7260.0, "–", "−2 h 1 min"),
+        (125.0, "2 min 5 s", "+2 min 5 s"),
+    ],
+)
+def test_short_times_and_differences_of_clocks(
+    value: float | None, short: str, signed: str
+) -> None:
+    assert (short_seconds(value), signed_seconds(value)) == (short, signed)
+
+
+def test_an_uncertainty_is_only_shown_when_there_is_one() -> None:
+    assert (give_or_take(None), give_or_take(0.004)) == ("", "± 4.00 ms")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from orchestrator.models import Desired, LogLine, Process, Run, State
+from orchestrator.models import Desired, LogLine, Process, Run, State, StreamHealth
+from tests.orchestrator.conftest import attempt_add
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.models import User
 
-TABS = ("", "metrics/", "rollouts/", "log/", "checkpoints/", "spec/", "events/")
+TABS = ("", "metrics/", "rollouts/", "log/", "checkpoints/", "spec/", "events/", "truth/")
 
 
 @pytest.mark.parametrize("tab", TABS)
@@ -171,9 +172,56 @@ def test_what_is_not_there_gives_a_page_that_helps(
         assert "All runs" in answer.content.decode()
 
 
-@pytest.mark.parametrize("part", ["newest", "events-part"])
+@pytest.mark.parametrize("part", ["newest", "events-part", "truth-part"])
 def test_its_parts_come_alone(
     ada: User, finished: Run, browser_of: Callable[[User], Client], part: str
 ) -> None:
     page = browser_of(ada).get(f"/runs/{finished.pk}/{part}/").content.decode()
     assert page.strip() and "<html" not in page
+
+
+def test_the_truth_of_each_attempt_has_an_address(
+    vera: User, finished: Run, browser_of: Callable[[User], Client]
+) -> None:
+    attempt_add(finished, 2)
+    browser = browser_of(vera)
+    first = browser.get(f"/runs/{finished.pk}/truth/?attempt=1").content.decode()
+    assert '<a class="chip" href="?attempt=1" aria-current="true">1</a>' in first
+    assert f"/runs/{finished.pk}/truth-part/?attempt=1" in first
+    assert "Newest" not in first and "Received, lines" in first
+    for path in ("truth/?attempt=9", "truth-part/?attempt=9"):
+        assert browser.get(f"/runs/{finished.pk}/{path}").status_code == 404
+
+
+def test_every_number_of_the_truth_says_how_it_is_measured(
+    vera: User, finished: Run, browser_of: Callable[[User], Client]
+) -> None:
+    page = browser_of(vera).get(f"/runs/{finished.pk}/truth-part/").content.decode()
+    helps = re.findall(
+        r'<dt tabindex="0">[^<]+<span class="tip" role="tooltip">([^<]*)</span>', page
+    )
+    assert len(helps) == page.count("<dt") == page.count("<dd") > 40
+    assert all(len(words) > 20 for words in helps)
+
+
+def test_a_settled_panel_need_not_be_asked_again(
+    vera: User, finished: Run, browser_of: Callable[[User], Client]
+) -> None:
+    address = f"/runs/{finished.pk}/truth-part/"
+    assert "data-settled" not in browser_of(vera).get(address).content.decode()
+    Run.objects.filter(pk=finished.pk).update(complete=True)
+    assert "data-settled" in browser_of(vera).get(address).content.decode()
+
+
+def test_what_a_node_said_is_escaped(
+    vera: User, run: Run, browser_of: Callable[[User], Client]
+) -> None:
+    StreamHealth.objects.create(
+        run=run,
+        attempt=1,
+        source="trainer",
+        refused_pushes=1,
+        refused_why="<script>alert(1)</script>",
+    )
+    page = browser_of(vera).get(f"/runs/{run.pk}/truth/").content.decode()
+    assert "<script>alert" not in page and "&lt;script&gt;alert(1)" in page
