@@ -66,7 +66,10 @@ class Ship:
         self.ordered: Control | None = None
         self.useful = False
         """Whether the newest connection moved a cursor."""
-        self.heard = self.progress = self.spoke = 0.0
+        self.done_sent = False
+        self.beats: deque[tuple[dict[Source, int], bool]] = deque()
+        """Of each beat without an answer: the pushes asked before it, and whether done was."""
+        self.heard = self.progress = self.beat_at = 0.0
 
     async def run(self) -> int:
         """Connect, deliver, and connect again until everything has arrived. Returns the exit code."""
@@ -106,7 +109,9 @@ class Ship:
                 lane.begin(int(hello["cursors"].get(source, 0)))
             self.say(f"connected; the server has {hello['cursors']}")
             self._obey(hello)
-            self.heard = self.progress = self.spoke = time.monotonic()
+            self.heard = self.progress = self.beat_at = time.monotonic()
+            self.done_sent = False
+            self.beats.clear()
             reader = asyncio.create_task(self._read(socket))
             try:
                 return await self._deliver(socket, reader)
@@ -116,23 +121,21 @@ class Ship:
                     await reader
 
     async def _deliver(self, socket: ClientConnection, reader: asyncio.Task[bool]) -> bool:
-        done_sent = False
         try:
             while not reader.done():
                 ended = self.ended.look()
                 sent = await self._push_turn(socket)
+                await self._beat(socket)
                 if sent:
                     await asyncio.sleep(0)
                     continue
                 # The journals had ended before this turn found nothing to read: nothing is left.
                 drained = all(lane.drained for lane in self.lanes.values())
-                done_sent = done_sent and drained
-                if ended and drained and not done_sent:
+                self.done_sent = self.done_sent and drained
+                if ended and drained and not self.done_sent:
                     counts = {source: lane.cursor for source, lane in self.lanes.items()}
                     await self._send(socket, json.dumps({"op": "done", "counts": counts}))
-                    done_sent = True
-                elif time.monotonic() - self.spoke > BEAT:
-                    await self._send(socket, '{"op":"beat"}')
+                    self.done_sent = True
                 self._check_answers(time.monotonic())
                 await asyncio.wait({reader}, timeout=POLL)
         except ConnectionClosed:
@@ -153,6 +156,23 @@ class Ship:
                 sent = True
         return sent
 
+    async def _beat(self, socket: ClientConnection) -> None:
+        """Give a sign of life now and then, also while pushes go out: its answer shows what got lost."""
+        if time.monotonic() - self.beat_at > BEAT:
+            self.beat_at = time.monotonic()
+            asked = {source: lane.asked for source, lane in self.lanes.items()}
+            self.beats.append((asked, self.done_sent))
+            await self._send(socket, '{"op":"beat"}')
+
+    def _beat_answered(self) -> None:
+        """Answers come in the order of the questions: what was asked before a beat is answered by now."""
+        if not self.beats:
+            return
+        asked, done = self.beats.popleft()
+        if any(self.lanes[source].answered < count for source, count in asked.items()):
+            raise Broken("a push or its answer got lost on the way")
+        self.done_sent = self.done_sent and not done
+
     def _check_answers(self, now: float) -> None:
         waiting = any(lane.in_flight for lane in self.lanes.values())
         if now - self.heard > SILENCE:
@@ -164,7 +184,6 @@ class Ship:
 
     async def _send(self, socket: ClientConnection, frame: str) -> None:
         await asyncio.wait_for(socket.send(frame), SILENCE)
-        self.spoke = time.monotonic()
 
     async def _read(self, socket: ClientConnection) -> bool:
         """Take the server's answers until it says bye."""
@@ -178,6 +197,8 @@ class Ship:
                 if lane is not None and lane.acked(int(answer["cursor"])):
                     self.progress = self.heard
                     self.useful = True
+            elif answer.get("op") == "ack":
+                self._beat_answered()
             self._obey(answer)
 
     async def _receive(self, socket: ClientConnection, within: float | None = None) -> Any:

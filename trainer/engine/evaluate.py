@@ -89,9 +89,7 @@ class Evaluation:
 
     def _rankings(self, examples: Sequence[Example]) -> dict[str, float]:
         spec = self.spec
-        return ranking_values(
-            self.policy, spec.objective, examples, spec.batch, self.session.tick
-        )
+        return ranking_values(self.policy, spec.objective, examples, spec.batch, self.session.tick)
 
     def _demonstrations(self, examples: Sequence[Example]) -> dict[str, float]:
         means = Means()
