@@ -22,6 +22,7 @@ class NodeConsumer(FrameConsumer):
 
     frame_bytes = FRAME_BYTES
     attempt: Attempt | None = None
+    listening = False
 
     async def connect(self) -> None:
         """Check the lease token, then say how far each journal is stored."""
@@ -34,16 +35,18 @@ class NodeConsumer(FrameConsumer):
         self.of_attempt = {"run_id": attempt.run_id, "attempt": attempt.number}
         await self.channel_layer.group_add(run_group(attempt.run_id), self.channel_name)
         await self.channel_layer.group_add(EVERYONE, self.channel_name)
+        self.listening = True
         await listener().join()
         await self._greet()
 
-    async def disconnect(self, code: int) -> None:
+    async def leave(self) -> None:
         """Leave the groups."""
         if self.attempt is not None:
             await self.channel_layer.group_discard(
                 run_group(self.attempt.run_id), self.channel_name
             )
             await self.channel_layer.group_discard(EVERYONE, self.channel_name)
+        if self.listening:
             await listener().leave()
 
     async def frame_received(self, frame: dict[str, Any]) -> None:

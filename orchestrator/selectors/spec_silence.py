@@ -77,7 +77,9 @@ def silence(path: str, facts: Facts) -> str:
     if path in _WITHOUT_ROLLOUTS and not facts.online:
         return f"{facts.name} has no rollouts."
     if path == "data.train_on" and learns != "demonstrations":
-        return f"{facts.name} learns from {learns or 'rollouts'}, not from demonstrated conversations."
+        return (
+            f"{facts.name} learns from {learns or 'rollouts'}, not from demonstrated conversations."
+        )
     if path in _TRUNCATION and not facts.online:
         return "Evaluation samples from the whole distribution."
     if path == "reference" and facts.objective and "reference" not in facts.objective.needs:

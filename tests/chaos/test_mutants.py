@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.slow]
 WRITERS, POINTS, SECONDS = 6, 600, 5.0
 RATES = Rates(drop=0.08, double=0.02, swap=0.02, delay=0.02, tear=0.01)
 PATIENCE = 25.0  # seconds
+PACE = Pace()
 MUTATED = Path(__file__).parent / "mutated"
 
 
@@ -42,43 +43,41 @@ def stack() -> Iterator[Stack]:
         found.remove()
 
 
-@pytest.fixture(scope="module")
-def pace() -> Pace:
-    return Pace()
-
-
 @pytest.fixture
 def mutant(
-    request: pytest.FixtureRequest, stack: Stack, pace: Pace, monkeypatch: pytest.MonkeyPatch
-) -> str:
-    """Let the web part, and the writers and ships to come, run with a mutant ("" for none)."""
+    request: pytest.FixtureRequest, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Let the processes to come run with a mutant ("" for none), the web part among them if it matters."""
     name: str = request.param
-    (stack.folder / "mutant").write_text(name)
     for variable in ("ANNEAL_CHAOS_MUTANT", "PYTHONPATH"):
         monkeypatch.setenv(variable, stack.env[variable])
-    web_restart(stack, pace)
-    return name
+    chosen = stack.folder / "mutant"
+    chosen.write_text(name)
+    of_web = bool(name) and MUTANTS[name][0].startswith("orchestrator.")
+    if of_web:
+        web_restart(stack)
+    yield name
+    chosen.write_text("")
+    if of_web:
+        web_restart(stack)
 
 
-def web_restart(stack: Stack, pace: Pace) -> None:
-    pace.wait("web")
+def web_restart(stack: Stack) -> None:
+    PACE.wait("web")
     stack.kill_part("web")
     stack.wait(lambda: not stack.healthy(), 5)
     stack.wait(stack.healthy, 30, lambda: f"no web part:\n{stack.said()}")
 
 
-def small_storm(stack: Stack, pace: Pace, seed: int) -> None:
-    """Writers, broken frames, and one kill of the web part; then everything must be there."""
+def small_storm(stack: Stack, seed: int) -> None:
+    """Writers, broken frames, and a database that loses its sessions; then everything must be there."""
     with FaultProxy(stack.port, seed, RATES) as proxy:
         fleet = Fleet(stack, stack.folder / f"writers-{seed}", proxy.port)
         try:
             fleet.launch(WRITERS, POINTS, SECONDS, seed)
-            storm = Storm(fleet, random.Random(seed))
-            fleet.tend_for(SECONDS / 2)
-            pace.wait("web")
-            storm.blow(["web", "ship"], 1.0)
+            Storm(fleet, random.Random(seed)).blow(["backend", "backend", "ship"], SECONDS)
             for _ in range(5):
-                fleet.tend_until_delivered((PATIENCE + SECONDS) / 5)
+                fleet.tend_until_delivered(PATIENCE / 5)
                 for voyage in fleet.voyages:
                     assert_prefix(stack, voyage)
             assert_everything_arrived(fleet)
@@ -87,12 +86,12 @@ def small_storm(stack: Stack, pace: Pace, seed: int) -> None:
 
 
 @pytest.mark.parametrize("mutant", [""], indirect=True)
-def test_without_a_mutant_the_small_storm_passes(mutant: str, stack: Stack, pace: Pace) -> None:
-    small_storm(stack, pace, 100)
+def test_without_a_mutant_the_small_storm_passes(mutant: str, stack: Stack) -> None:
+    small_storm(stack, 100)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, indirect=True)
-def test_a_mutant_is_caught(mutant: str, stack: Stack, pace: Pace) -> None:
+def test_a_mutant_is_caught(mutant: str, stack: Stack) -> None:
     with pytest.raises(AssertionError) as caught:
-        small_storm(stack, pace, 101 + list(MUTANTS).index(mutant))
+        small_storm(stack, 101 + list(MUTANTS).index(mutant))
     print(f"{mutant}: {str(caught.value)[:200]}")
