@@ -183,7 +183,7 @@ def test_junk_in_any_field_is_stored_or_refused_and_breaks_nothing(
             else:
                 assert ack.applied
                 first = ack.cursor + 1
-            ingest.beat(run_id=run.pk, attempt=1)
+    ingest.beat(run_id=run.pk, attempt=1)
 
 
 async def test_a_run_has_a_bounded_number_of_names(
@@ -275,6 +275,13 @@ async def test_a_beat_is_answered_behind_the_pushes_before_it(run: Run) -> None:
     await socket.line.disconnect()
 
 
+async def ended(socket: Socket) -> None:
+    """Wait until the database's absence has ended the consumer."""
+    await asyncio.wait({socket.line.future}, timeout=5)
+    with pytest.raises(OperationalError):
+        socket.line.future.result()
+
+
 async def test_a_socket_that_breaks_leaves_its_groups(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,12 +294,11 @@ async def test_a_socket_that_breaks_leaves_its_groups(
     assert run_group(run.pk) in groups
     monkeypatch.setattr(ingest, "push_ingest", away)
     await socket.send(op="push", source="trainer", first=1, events=lines(1, 1))
-    with pytest.raises(OperationalError):
-        await socket.receive()
+    await ended(socket)
     monkeypatch.setattr(ingest, "beat", away)
     late = Socket(f"{LEASE}-1")
-    with pytest.raises(OperationalError):
-        await late.open()
+    await late.line.send_input({"type": "websocket.connect"})
+    await ended(late)
     assert not groups.get(run_group(run.pk)) and not groups.get(EVERYONE)
     assert listener().users == 0
 
