@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.util
+import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-HALFWAY = 0.05
+HALFWAY = 0.25
 """Seconds between two commits that should be one: long enough to be killed in between."""
 
 MUTANTS: dict[str, tuple[str, str, str]] = {
@@ -82,12 +84,18 @@ class Mutation(importlib.abc.MetaPathFinder):
             raise SystemExit(f"the mutant of {fullname} does not find its text")
         code = compile(source.replace(self.before, self.after), spec.origin or fullname, "exec")
         spec.loader.get_code = lambda _: code  # type: ignore[attr-defined]
+        applied_path().touch()
         return spec
 
 
 def apply(name: str) -> None:
     """Let this process run with the mutant."""
     sys.meta_path.insert(0, Mutation(name))
+
+
+def applied_path() -> Path:
+    """A file that says that some process runs with the mutant."""
+    return Path(os.environ["ANNEAL_CHAOS_MUTANT"]).with_suffix(".applied")
 
 
 def cursor_first(stream: Any, count: int) -> None:
