@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.rundir import AttemptDir
 
 TICK = 0.02  # seconds
-TEARS = 4  # torn lines in an attempt
+TEARS = 6  # torn lines in an attempt
 
 
 class Pen:
@@ -42,12 +42,12 @@ class Pen:
         if "values" in event:
             event["values"] = dict.fromkeys(event["values"], 666.0)
         data = encode(event).encode()
-        cut = chance.choice((1, len(data) // 2, chance.randrange(1, len(data)), len(data)))
+        cut = chance.choice((1, chance.randrange(1, len(data)), len(data), len(data)))
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         os.write(descriptor, data[:cut])
         os.close(descriptor)
         # Long enough for a reader to see it.
-        time.sleep(0.15)
+        time.sleep(0.2)
         self.journal = Journal(self.path)
 
 
