@@ -54,11 +54,10 @@ def series_ids(*, run_id: str, keys: Iterable[str]) -> dict[str, int]:
     new = sorted(set(keys) - known.keys())
     if not new:
         return known
-    if len(known) + len(new) > SERIES_MOST:
-        stored = Series.objects.filter(run_id=run_id)
-        count = stored.count() + len(new) - stored.filter(key__in=new).count()
-        if count > SERIES_MOST:
-            raise PushError(f"the run would have {count} metric names; {SERIES_MOST} is the most")
+    stored = Series.objects.filter(run_id=run_id)
+    count = stored.exclude(key__in=new).count() + len(new)
+    if count > SERIES_MOST:
+        raise PushError(f"the run would have {count} metric names; {SERIES_MOST} is the most")
     Series.objects.bulk_create(
         [Series(run_id=run_id, key=key) for key in new], ignore_conflicts=True
     )

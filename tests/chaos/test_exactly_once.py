@@ -31,7 +31,7 @@ VICTIMS = (
     if FULL
     else ["ship", "web", "database", "backend", "control", "node"]
 )
-PATIENCE = 180.0 if FULL else 60.0
+PATIENCE = 240.0 if FULL else 60.0
 SEED = int(os.environ.get("ANNEAL_SEED") or 1)
 
 
