@@ -40,6 +40,8 @@ async def flood(url: str, token: str, lines: int) -> tuple[int, dict[str, Any]]:
             while sent < MOST:
                 await line.send(frame)
                 sent += 1
+                # Without a pause of its own `send` would let nobody listen.
+                await asyncio.sleep(0)
         return sent, await hearing
 
 
