@@ -15,7 +15,10 @@ from django.core.asgi import get_asgi_application
 # Sets Django up, which the routes below need before they are imported.
 pages = get_asgi_application()
 
+from orchestrator.farewell import say_why  # noqa: E402
 from orchestrator.routing import websocket_urlpatterns  # noqa: E402
+
+say_why()
 
 
 class BrowserOriginCheck:

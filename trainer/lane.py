@@ -31,6 +31,8 @@ class Lane:
     """Lines behind `sent` that were read and did not fit the last frame."""
     in_flight: deque[int] = field(default_factory=deque)
     """Last seq of each push that is not answered yet."""
+    asked: int = 0
+    """Pushes sent since the start of `ship`."""
     rewinding: bool = False
     single: int = 0
     """Up to this seq lines go one at a time, because the server refused a push that held them."""
@@ -64,6 +66,7 @@ class Lane:
         first = self.sent + 1
         self.sent += len(lines)
         self.in_flight.append(self.sent)
+        self.asked += 1
         return push_frame(self.source, first, lines)
 
     def acked(self, cursor: int) -> bool:
@@ -77,6 +80,11 @@ class Lane:
         if not self.in_flight and (self.rewinding or cursor != self.sent):
             self.begin(cursor)
         return moved
+
+    @property
+    def answered(self) -> int:
+        """Pushes since the start of `ship` that are no longer under way."""
+        return self.asked - len(self.in_flight)
 
     @property
     def careful(self) -> bool:

@@ -64,12 +64,14 @@ class Ship:
             for source in JOURNALS
         }
         self.ended = EndOfJournals(attempt)
-        self.beats = Beats(attempt)
-        self.beaten = 0.0
         self.ordered: Control | None = None
         self.useful = False
         """Whether the newest connection moved a cursor."""
-        self.heard = self.progress = 0.0
+        self.done_sent = False
+        self.beats = Beats(attempt)
+        self.unanswered: deque[tuple[dict[Source, int], bool]] = deque()
+        """Of each beat without an answer: the pushes asked before it, and whether done was."""
+        self.heard = self.progress = self.beat_at = 0.0
 
     async def run(self) -> int:
         """Connect, deliver, and connect again until everything has arrived. Returns the exit code."""
@@ -109,7 +111,9 @@ class Ship:
                 lane.begin(int(hello["cursors"].get(source, 0)))
             self.say(f"connected; the server has {hello['cursors']}")
             self._obey(hello)
-            self.heard = self.progress = time.monotonic()
+            self.heard = self.progress = self.beat_at = time.monotonic()
+            self.done_sent = False
+            self.unanswered.clear()
             reader = asyncio.create_task(self._read(socket))
             try:
                 return await self._deliver(socket, reader)
@@ -119,25 +123,21 @@ class Ship:
                     await reader
 
     async def _deliver(self, socket: ClientConnection, reader: asyncio.Task[bool]) -> bool:
-        done_sent = False
         try:
             while not reader.done():
                 ended = self.ended.look()
                 sent = await self._push_turn(socket)
-                # Also between pushes: a journal that is pushed without a break is told of as well.
-                if time.monotonic() - self.beaten > BEAT:
-                    await self._send(socket, self.beats.frame())
-                    self.beaten = time.monotonic()
+                await self._beat(socket)
                 if sent:
                     await asyncio.sleep(0)
                     continue
                 # The journals had ended before this turn found nothing to read: nothing is left.
                 drained = all(lane.drained for lane in self.lanes.values())
-                done_sent = done_sent and drained
-                if ended and drained and not done_sent:
+                self.done_sent = self.done_sent and drained
+                if ended and drained and not self.done_sent:
                     counts = {source: lane.cursor for source, lane in self.lanes.items()}
                     await self._send(socket, json.dumps({"op": "done", "counts": counts}))
-                    done_sent = True
+                    self.done_sent = True
                 self._check_answers(time.monotonic())
                 await asyncio.wait({reader}, timeout=POLL)
         except ConnectionClosed:
@@ -157,6 +157,23 @@ class Ship:
                 await self._send(socket, frame)
                 sent = True
         return sent
+
+    async def _beat(self, socket: ClientConnection) -> None:
+        """Give a sign of life now and then, also while pushes go out: its answer shows what got lost."""
+        if time.monotonic() - self.beat_at > BEAT:
+            self.beat_at = time.monotonic()
+            asked = {source: lane.asked for source, lane in self.lanes.items()}
+            self.unanswered.append((asked, self.done_sent))
+            await self._send(socket, self.beats.frame())
+
+    def _beat_answered(self) -> None:
+        """Answers come in the order of the questions: what was asked before a beat is answered by now."""
+        if not self.unanswered:
+            return
+        asked, done = self.unanswered.popleft()
+        if any(self.lanes[source].answered < count for source, count in asked.items()):
+            raise Broken("a push or its answer got lost on the way")
+        self.done_sent = self.done_sent and not done
 
     def _check_answers(self, now: float) -> None:
         waiting = any(lane.in_flight for lane in self.lanes.values())
@@ -184,6 +201,8 @@ class Ship:
                 if lane is not None and lane.acked(int(answer["cursor"])):
                     self.progress = self.heard
                     self.useful = True
+            elif answer.get("op") == "ack":
+                self._beat_answered()
             self._obey(answer)
 
     async def _receive(self, socket: ClientConnection, within: float | None = None) -> Any:

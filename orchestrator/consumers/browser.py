@@ -37,6 +37,7 @@ class BrowserConsumer(FrameConsumer):
     """One open page of a signed-in person; every role may look."""
 
     joined = False
+    listening = False
 
     async def connect(self) -> None:
         """Check the session, then wait for what the page wants to watch."""
@@ -56,9 +57,10 @@ class BrowserConsumer(FrameConsumer):
         self.joined = True
         meters.socket_opened("browser")
         await self.channel_layer.group_add(EVERYONE, self.channel_name)
+        self.listening = True
         await listener().join()
 
-    async def disconnect(self, code: int) -> None:
+    async def leave(self) -> None:
         """Stop the tasks and leave the groups."""
         if not self.joined:
             return
@@ -68,7 +70,8 @@ class BrowserConsumer(FrameConsumer):
         await asyncio.gather(*self.tasks, return_exceptions=True)
         for group in (EVERYONE, RUNS, *map(run_group, self.watches)):
             await self.channel_layer.group_discard(group, self.channel_name)
-        await listener().leave()
+        if self.listening:
+            await listener().leave()
 
     async def frame_received(self, frame: dict[str, Any]) -> None:
         """Act on watch, unwatch and ping; anything else is refused."""

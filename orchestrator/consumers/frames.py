@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.core.serializers.json import DjangoJSONEncoder
+
+from orchestrator.consumers.intake import FLOOD, Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 BAD_FRAME, BAD_TOKEN = 4400, 4401  # close codes
 
@@ -39,6 +44,36 @@ class FrameConsumer(AsyncWebsocketConsumer):
     """A socket that speaks JSON objects."""
 
     frame_bytes = 64 * 1024
+    refused = False
+    """What a refused socket still sends is not read."""
+    left = False
+
+    async def __call__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Serve the socket, and leave everything joined however that ends."""
+        async with Intake(receive) as intake:
+            try:
+                await super().__call__(scope, intake.next, send)
+            finally:
+                await self.disconnect(1011)
+
+    async def disconnect(self, code: int) -> None:
+        """Leave once: an error in a handler ends the socket before its disconnect is read."""
+        if not self.left:
+            self.left = True
+            await self.leave()
+
+    async def leave(self) -> None:
+        """Give back what the socket joined."""
+
+    async def websocket_flood(self, message: dict[str, Any]) -> None:
+        """The intake has dropped what came too fast."""
+        if not self.refused:
+            await self.refuse("too many frames at once: wait for the answers", FLOOD)
 
     async def send_frame(self, op: str, **fields: Any) -> None:
         """Send one object."""
@@ -51,11 +86,14 @@ class FrameConsumer(AsyncWebsocketConsumer):
 
     async def refuse(self, sentence: str, code: int) -> None:
         """Say why, then close."""
+        self.refused = True
         await self.send_frame("refused", error=sentence)
         await self.close(code=code)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Read a frame and hand it to `frame_received`; a bad one closes the socket."""
+        if self.refused:
+            return
         try:
             await self.frame_received(frame_read(text_data, most=self.frame_bytes))
         except FrameError as error:

@@ -40,13 +40,14 @@ class Listener:
     """The LISTEN connection of one event loop."""
 
     def __init__(self) -> None:
-        self._users = 0
+        self.users = 0
+        """Sockets that want hints now."""
         self._task: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
     async def join(self) -> None:
         """Count one more socket; return once hints arrive (or the database is known to be away)."""
-        self._users += 1
+        self.users += 1
         if self._task is None:
             self._ready.clear()
             self._task = asyncio.create_task(self._listen_always(), name="hints")
@@ -55,8 +56,8 @@ class Listener:
 
     async def leave(self) -> None:
         """Count one socket less; the last one takes the connection with it."""
-        self._users -= 1
-        if self._users == 0 and self._task is not None:
+        self.users -= 1
+        if self.users == 0 and self._task is not None:
             task, self._task = self._task, None
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

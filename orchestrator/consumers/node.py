@@ -24,6 +24,7 @@ class NodeConsumer(FrameConsumer):
     frame_bytes = FRAME_BYTES
     attempt: Attempt | None = None
     counted = False
+    listening = False
 
     async def connect(self) -> None:
         """Check the lease token, then say how far each journal is stored."""
@@ -36,18 +37,20 @@ class NodeConsumer(FrameConsumer):
         self.of_attempt = {"run_id": attempt.run_id, "attempt": attempt.number}
         await self.channel_layer.group_add(run_group(attempt.run_id), self.channel_name)
         await self.channel_layer.group_add(EVERYONE, self.channel_name)
+        self.listening = True
         await listener().join()
         meters.socket_opened("node")
         self.counted = True
         await self._greet()
 
-    async def disconnect(self, code: int) -> None:
+    async def leave(self) -> None:
         """Leave the groups."""
         if self.attempt is not None:
             await self.channel_layer.group_discard(
                 run_group(self.attempt.run_id), self.channel_name
             )
             await self.channel_layer.group_discard(EVERYONE, self.channel_name)
+        if self.listening:
             await listener().leave()
         if self.counted:
             meters.socket_closed("node")

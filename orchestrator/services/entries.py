@@ -17,6 +17,7 @@ from trainer.events import JOURNALS, number_decode, number_encode
 FRAME_BYTES = 1 << 20
 NAMES_PER_STEP = 2000
 NAME_LENGTH = 200
+NESTING = 64
 INTEGER_END = 2**63
 TIME_END = 1e11  # seconds; year 5138
 
@@ -67,8 +68,8 @@ def push_read(*, source: str, first: int, events: list[Any]) -> Push:
         seq = first + place
         try:
             _event_read(push, source, seq, event)
-        except (ValueError, OverflowError) as error:
-            raise PushError(f"event {seq} of {source}: {error}") from error
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise PushError(f"event {seq} of {source}: {_shown(error, 200)}") from error
     return push
 
 
@@ -121,6 +122,9 @@ def _fact_read(event: dict[str, Any]) -> dict[str, Any]:
     for name in ("state", "phase", "cause", "message", "path", "sha256", "level", "code"):
         if not isinstance(event.get(name, ""), str):
             raise ValueError(f"{name} must be a text")
+    for name, kind, words in (("data", dict, "an object"), ("removed", list, "a list")):
+        if event.get(name) is not None and not isinstance(event[name], kind):
+            raise ValueError(f"{name} must be {words}")
     if event["type"] == "status" and not event.get("state"):
         raise ValueError("a status names its state")
     if event.get("expect_next_in") is not None:
@@ -178,16 +182,21 @@ def text_storable(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
 
 
-def storable(value: Any) -> Any:
-    """JSON data that PostgreSQL takes: texts as above, non-finite numbers as their strings."""
+def storable(value: Any, depth: int = 0) -> Any:
+    """JSON data that PostgreSQL takes: texts as above, non-finite numbers as their strings.
+
+    Raises ValueError for data nested so deeply that whoever reads it might fail.
+    """
+    if depth > NESTING:
+        raise ValueError(f"it is nested more than {NESTING} levels deep")
     if isinstance(value, str):
         return text_storable(value)
     if isinstance(value, float):
         return number_encode(value)
     if isinstance(value, dict):
-        return {text_storable(str(key)): storable(item) for key, item in value.items()}
+        return {text_storable(str(key)): storable(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [storable(item) for item in value]
+        return [storable(item, depth + 1) for item in value]
     return value
 
 
@@ -228,6 +237,6 @@ def _short_id(value: Any) -> str:
     return f"{text[:47]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, most: int = 60) -> str:
     """Something that arrived, short and without control characters, for an error sentence."""
-    return _CONTROL.sub("\ufffd", str(value)[:60])
+    return _CONTROL.sub("\ufffd", str(value)[:most])

@@ -12,6 +12,7 @@ from django.db import connection, transaction
 
 from orchestrator.models import Point, Series
 from orchestrator.selectors.points import COLUMNS, ROW
+from orchestrator.services.entries import PushError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from orchestrator.services.entries import Entry
 
 RUNS_REMEMBERED = 500
+SERIES_MOST = 20_000
+"""Metric names of one run: its newest values lie in one row, which every push writes."""
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 COPY_END = struct.pack(">h", -1)
@@ -51,6 +54,10 @@ def series_ids(*, run_id: str, keys: Iterable[str]) -> dict[str, int]:
     new = sorted(set(keys) - known.keys())
     if not new:
         return known
+    stored = Series.objects.filter(run_id=run_id)
+    count = stored.exclude(key__in=new).count() + len(new)
+    if count > SERIES_MOST:
+        raise PushError(f"the run would have {count} metric names; {SERIES_MOST} is the most")
     Series.objects.bulk_create(
         [Series(run_id=run_id, key=key) for key in new], ignore_conflicts=True
     )

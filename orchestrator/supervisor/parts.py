@@ -11,6 +11,7 @@ from orchestrator.data_dir import PROJECT_DIR
 from orchestrator.supervisor.address import is_loopback, local_host
 from orchestrator.supervisor.part import ProcessPart
 from orchestrator.supervisor.processes import FAMILY
+from trainer.frames import FRAME_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,8 @@ def environment(wanted: Wanted, token: str) -> dict[str, str]:
 def _web(wanted: Wanted) -> list[str]:
     bind = ["-b", wanted.host.strip("[]"), "-p", str(wanted.port)]
     quiet = ["--verbosity", "0", "--no-server-name"]
-    largest = str(16 * 2**20)  # bytes: a batch of samples is one message in one frame
+    # Over this a frame is refused unread; between the two the consumer says what a frame may hold.
+    largest = str(2 * FRAME_BYTES)
     limits = ["--websocket-max-message-size", largest, "--websocket-max-frame-size", largest]
     limits += ["--application-close-timeout", "3"]
     return [

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,13 @@ class Stack:
             notes: dict[str, Any] = json.loads((self.data / "up.json").read_text())
             return notes
         return {}
+
+    @property
+    def port(self) -> int:
+        """Where the web part listens; a new one listens there again."""
+        found = urllib.parse.urlsplit(self.notes["url"]).port
+        assert found is not None
+        return found
 
     def healthy(self) -> bool:
         """Whether everything works."""

@@ -1,0 +1,112 @@
+"""The chaos tests notice what they are there for: each planted mutant is caught by a small storm."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from orchestrator.data_dir import PROJECT_DIR
+from tests.chaos.faults import CALM, FaultProxy, Rates
+from tests.chaos.fleet import Fleet
+from tests.chaos.mutants import MUTANTS
+from tests.chaos.stack import Stack
+from tests.chaos.storm import Storm, assert_everything_arrived, assert_prefix
+from tests.chaos.test_kills import Pace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.slow]
+
+WRITERS, POINTS, SECONDS = 6, 1000, 6.0
+RATES = Rates(drop=0.1, double=0.02, swap=0.02, delay=0.02, tear=0.01)
+PATIENCE = 25.0  # seconds
+PACE = Pace()
+SYMPTOMS = {
+    "gap-ignored": "lost|never logged|twice|arrived",
+    "cursor-outside-the-transaction": "lost",
+    "torn-line-taken": "logged as|arrived",
+    "torn-line-kept-at-reopen": "arrived",
+    "left-before-the-answer": "arrived",
+    "older-attempt-wins": "(loss|reward|grad_norm|量) of",
+}
+"""What each of them does to the data, in the words of the check."""
+MUTATED = Path(__file__).parent / "mutated"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    found = Stack()
+    found.env |= {
+        "ANNEAL_CHAOS_MUTANT": str(found.folder / "mutant"),
+        "PYTHONPATH": f"{MUTATED}:{PROJECT_DIR}",
+    }
+    (found.folder / "mutant").write_text("")
+    try:
+        found.up()
+        yield found
+    finally:
+        found.remove()
+
+
+@pytest.fixture
+def mutant(
+    request: pytest.FixtureRequest, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Let the processes to come run with a mutant ("" for none), the web part among them if it matters."""
+    name: str = request.param
+    for variable in ("ANNEAL_CHAOS_MUTANT", "PYTHONPATH"):
+        monkeypatch.setenv(variable, stack.env[variable])
+    chosen = stack.folder / "mutant"
+    chosen.write_text(name)
+    of_web = bool(name) and MUTANTS[name][0].startswith("orchestrator.")
+    if of_web:
+        web_restart(stack)
+        assert chosen.with_suffix(".applied").exists()
+    yield name
+    assert not name or chosen.with_suffix(".applied").exists()
+    chosen.with_suffix(".applied").unlink(missing_ok=True)
+    chosen.write_text("")
+    if of_web:
+        web_restart(stack)
+
+
+def web_restart(stack: Stack) -> None:
+    PACE.wait("web")
+    stack.kill_part("web")
+    stack.wait(lambda: not stack.healthy(), 5)
+    stack.wait(stack.healthy, 30, lambda: f"no web part:\n{stack.said()}")
+
+
+def small_storm(stack: Stack, seed: int, rates: Rates = RATES) -> None:
+    """Writers, broken frames, and a database that loses its sessions; then everything must be there."""
+    with FaultProxy(stack.port, seed, rates) as proxy:
+        fleet = Fleet(stack, stack.folder / f"writers-{seed}", proxy.port)
+        try:
+            fleet.launch(WRITERS, POINTS, SECONDS, seed)
+            Storm(fleet, random.Random(seed)).blow(["backend", "backend", "ship"], SECONDS)
+            for _ in range(5):
+                fleet.tend_until_delivered(PATIENCE / 5)
+                for voyage in fleet.voyages:
+                    assert_prefix(stack, voyage)
+            assert_everything_arrived(fleet)
+        finally:
+            print(f"faults {dict(proxy.done)}")
+            fleet.end()
+
+
+@pytest.mark.parametrize("mutant", [""], indirect=True)
+def test_without_a_mutant_the_small_storm_passes(mutant: str, stack: Stack) -> None:
+    small_storm(stack, 100)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, indirect=True)
+def test_a_mutant_is_caught(mutant: str, stack: Stack) -> None:
+    # A ship that waits for lost answers reads nothing, and sees no torn line.
+    rates = CALM if "torn" in mutant else RATES
+    with pytest.raises(AssertionError, match=SYMPTOMS[mutant]) as caught:
+        small_storm(stack, 101 + list(MUTANTS).index(mutant), rates)
+    print(f"{mutant}: {str(caught.value)[:200]}")
