@@ -330,7 +330,9 @@ async def test_many_connections_leave_nothing_behind(
     assert sum(queue.empty() for queue in layer.channels.values()) <= 2
     assert len(asyncio.all_tasks()) <= tasks + 1
     gc.collect()
-    assert sum(isinstance(thing, NodeConsumer) for thing in gc.get_objects()) <= 3
+    # isinstance would ask each thing for its class, and some of the libraries warn of that.
+    left = sum(issubclass(type(thing), NodeConsumer) for thing in gc.get_objects())
+    assert left <= 3
 
 
 def test_bad_frames_are_shown_briefly() -> None:
