@@ -65,6 +65,16 @@ app.conf.update(
             "schedule": 2.0,
             "options": {"expires": 5.0},
         },
+        "pack": {
+            "task": "orchestrator.tasks.pack",
+            "schedule": 2.0,
+            "options": {"expires": 2.0},
+        },
+        "keep-house": {
+            "task": "orchestrator.tasks.keep_house",
+            "schedule": 60.0,
+            "options": {"expires": 5.0},
+        },
     },
     timezone="UTC",
 )

@@ -148,6 +148,11 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 2**20
 ANNEAL_MAX_UPLOAD_MB = env.int("ANNEAL_MAX_UPLOAD_MB", 512)
 """Largest file that may be uploaded, in MiB."""
 
+ANNEAL_LOG_DAYS = env.float("ANNEAL_LOG_DAYS", 0.0)
+"""Days after a run's end for which its log lines are kept; 0 keeps them."""
+ANNEAL_SAMPLE_DAYS = env.float("ANNEAL_SAMPLE_DAYS", 0.0)
+"""The same for sampled answers."""
+
 FILE_UPLOAD_HANDLERS = [
     "orchestrator.uploads.SizeLimit",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",

@@ -1,11 +1,11 @@
-"""Celery tasks: thin. `schedule` and `sweep` run in control, `node_launch` on a node."""
+"""Celery tasks: thin. `node_launch` runs on a node, the others in control."""
 
 from __future__ import annotations
 
 from celery import shared_task
 
 from orchestrator.node.launch import order_take
-from orchestrator.services import placement
+from orchestrator.services import compaction, placement, retention
 from orchestrator.services.pulse import pulse_touch
 
 CONTROL = "control"
@@ -22,6 +22,19 @@ def schedule() -> int:
 def sweep() -> None:
     """Send lost messages again and notice who fell silent."""
     placement.sweep()
+
+
+@shared_task
+def pack() -> int:
+    """Pack points into blocks."""
+    return compaction.pack_due().points
+
+
+@shared_task
+def keep_house() -> None:
+    """Delete what was kept long enough, and free the space of what is gone."""
+    retention.retain()
+    retention.reclaim()
 
 
 @shared_task

@@ -59,11 +59,12 @@ FAMILIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         (),
     ),
     "database_bytes": ("anneal_database_bytes", "Size of the database on disk.", ()),
-    "compaction_backlog": (
-        "anneal_compaction_backlog",
-        "Rows that wait for compaction.",
+    "compaction_chunks": (
+        "anneal_compaction_chunks",
+        "Pushes whose points wait to be packed into blocks.",
         (),
     ),
+    "compaction_points": ("anneal_compaction_points", "Points that wait to be packed.", ()),
 }
 """Figure of `server_figures` -> name, help and labels of its metric."""
 

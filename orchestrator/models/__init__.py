@@ -3,6 +3,7 @@
 from orchestrator.models.checkpoint import Checkpoint
 from orchestrator.models.dataset import Dataset
 from orchestrator.models.node import Node
+from orchestrator.models.points import Block, Chunk, Series
 from orchestrator.models.run import (
     ENDED,
     Attempt,
@@ -14,7 +15,7 @@ from orchestrator.models.run import (
 )
 from orchestrator.models.state import STATE_OF_CAUSE, shown_state
 from orchestrator.models.stream_health import ShipReport, StreamHealth
-from orchestrator.models.telemetry import Event, LogLine, Point, Pulse, Sample, Series, Stream
+from orchestrator.models.telemetry import Event, LogLine, Pulse, Sample, Stream
 from orchestrator.models.user import ROLE_OF_SCOPE, ApiToken, LoginLink, Role, Scope, User
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "STATE_OF_CAUSE",
     "ApiToken",
     "Attempt",
+    "Block",
     "Checkpoint",
+    "Chunk",
     "Dataset",
     "Desired",
     "Event",
@@ -31,7 +34,6 @@ __all__ = [
     "LogLine",
     "LoginLink",
     "Node",
-    "Point",
     "Process",
     "Pulse",
     "Role",

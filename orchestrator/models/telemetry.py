@@ -1,4 +1,4 @@
-"""What runs report: streams and their cursors, points, samples, events, log lines."""
+"""What runs report: streams and their cursors, samples, events, log lines. Points have a file of their own."""
 
 from __future__ import annotations
 
@@ -16,39 +16,13 @@ class Stream(models.Model):
     cursor = models.BigIntegerField(default=0)
     """seq of the last stored line."""
     received = models.DateTimeField(null=True)
+    packed = models.BigIntegerField(default=0)
+    """Of the trainer's journal: seq up to which the points lie in blocks."""
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["run", "attempt", "source"], name="stream_once")
         ]
-
-
-class Series(models.Model):
-    """A metric of a run: gives points a small key."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="series")
-    key = models.CharField(max_length=200)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["run", "key"], name="series_once")]
-
-
-class Point(models.Model):
-    """One value, written by COPY inside the cursor's transaction.
-
-    A step that a resumed attempt logs again supersedes the older point; both stay.
-    """
-
-    pk = models.CompositePrimaryKey("series", "attempt", "seq")
-    series = models.ForeignKey(Series, on_delete=models.CASCADE, related_name="+", db_index=False)
-    attempt = models.IntegerField()
-    seq = models.BigIntegerField()
-    """seq of the journal line: one line holds at most one value of a key."""
-    step = models.BigIntegerField()
-    time = models.FloatField()
-    """Unix time of the journal line, seconds."""
-    value = models.FloatField()
-    """NaN and infinities included."""
 
 
 class Sample(models.Model):

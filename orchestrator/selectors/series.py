@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orchestrator.models import Run, Series
-from orchestrator.selectors.points import points_fetch, superseded_removed
+from orchestrator.selectors.curves import Curve, Window, curves_read
+from orchestrator.selectors.points import BlocksMoved, points_stored, series_ids, stored_read
 from orchestrator.selectors.streams import cursor_of
-from orchestrator.selectors.thinning import thin
 from trainer.events import number_encode
 
 if TYPE_CHECKING:
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["cursor_of", "points_after", "series_keys", "series_read"]
 
-AXES = ("step", "time", "tokens")
+TOKENS_AXIS = "tokens"
+AXES = ("step", "time", TOKENS_AXIS)
 TOKENS = "num_tokens"
 POINTS_LEAST, POINTS_MOST = 6, 100_000
+
+LISTS = ("x", "y", "min", "max", "nan_x")
 
 Cursor = dict[str, int]
 
@@ -49,76 +53,92 @@ def series_read(
     """
     if x not in AXES:
         raise ValueError(f"x is '{x}'; use {', '.join(AXES)}")
-    points = min(max(points, POINTS_LEAST), POINTS_MOST)
-    where, values = _where(
-        attempt, upto, start if x == "step" else None, end if x == "step" else None
-    )
-    wanted = [*keys, TOKENS] if x == "tokens" else keys
-    fetched = points_fetch(run=run, keys=wanted, where=where, values=values)
-    rows = {key: superseded_removed(found) for key, found in fetched.items()}
-    return {key: _curve(rows.get(key), rows.get(TOKENS), x, points, start, end) for key in keys}
+    most = min(max(points, POINTS_LEAST), POINTS_MOST)
+    place = (upto["attempt"], upto["seq"]) if upto is not None else None
+    window = Window("step" if x == TOKENS_AXIS else x, start, end, attempt, place)
+    while True:
+        try:
+            if x == TOKENS_AXIS:
+                return _along_tokens(run, keys, window, most)
+            return {key: _shape(curve, x) for key, curve in _curves(run, keys, window, most)}
+        except BlocksMoved:
+            continue
 
 
-def _where(
-    attempt: int | None, upto: Cursor | None, start: float | None, end: float | None
-) -> tuple[str, list[Any]]:
-    parts: list[tuple[str, list[Any]]] = []
-    if attempt is not None:
-        parts.append(("AND attempt = %s", [attempt]))
-    if upto is not None:
-        parts.append(("AND (attempt, seq) <= (%s, %s)", [upto["attempt"], upto["seq"]]))
-    # A step is superseded by the same step alone, so steps may be cut in SQL; times may not.
-    if start is not None:
-        parts.append(("AND step >= %s", [start]))
-    if end is not None:
-        parts.append(("AND step <= %s", [end]))
-    return " ".join(text for text, _ in parts), [value for _, found in parts for value in found]
+def _curves(
+    run: Run, keys: Sequence[str], window: Window, most: int | None
+) -> list[tuple[str, Curve | None]]:
+    ids = series_ids(run, keys)
+    stored = stored_read(run, list(ids.values())) if ids else {}
+    curves = curves_read([stored[pk] for pk in ids.values()], window, most)
+    found = dict(zip(ids, curves, strict=True))
+    return [(key, found.get(key)) for key in keys]
 
 
-def _curve(
-    rows: NDArray[Any] | None,
-    tokens: NDArray[Any] | None,
-    axis: str,
-    points: int,
-    start: float | None,
-    end: float | None,
-) -> dict[str, Any]:
-    if rows is None:
-        return _shape(np.empty(0), np.empty(0), points)
-    x = _axis(rows, tokens, axis)
-    inside = np.ones(len(x), dtype=bool)
-    if start is not None:
-        inside &= x >= start
-    if end is not None:
-        inside &= x <= end
-    x, y = x[inside], rows["value"][inside]
+def _along_tokens(
+    run: Run, keys: Sequence[str], window: Window, most: int
+) -> dict[str, dict[str, Any]]:
+    """Curves along the count of tokens; a step without one of its own stands at the last one before it."""
+    [(_, counted)] = _curves(run, [TOKENS], replace(window, low=None, high=None), None)
+    tokens = Tokens(counted)
+    if window.low is None and window.high is None:
+        curves = _curves(run, keys, window, most)
+    elif tokens.rising:
+        low, high = tokens.steps(window)
+        curves = _curves(run, keys, replace(window, low=low, high=high), most)
+    else:
+        # A count that falls at times lets no span of steps be cut out: every point is looked at.
+        whole = _curves(run, keys, replace(window, low=None, high=None), None)
+        curves = [
+            (key, curve and curve.cut(window.inside(tokens.at(curve.points["step"])), most))
+            for key, curve in whole
+        ]
+    return {key: _shape(curve, TOKENS_AXIS, tokens) for key, curve in curves}
+
+
+class Tokens:
+    """How many tokens were counted by each step."""
+
+    def __init__(self, curve: Curve | None) -> None:
+        points = (
+            curve.points if curve is not None else np.empty(0, [("step", "i8"), ("value", "f8")])
+        )
+        order = np.argsort(points["step"], kind="stable")
+        self._step = points["step"][order]
+        self._count = np.nan_to_num(np.append(0.0, points["value"][order]))
+        self.rising = bool((np.diff(self._count) >= 0).all())
+
+    def at(self, steps: NDArray[Any]) -> NDArray[Any]:
+        """The count at each step."""
+        return self._count[np.searchsorted(self._step, steps, side="right")]
+
+    def steps(self, window: Window) -> tuple[float | None, float | None]:
+        """The steps whose counts lie in a window of counts, which rise."""
+        inside = np.flatnonzero(window.inside(self._count))
+        if not len(inside):
+            return np.inf, -np.inf
+        first, last = inside[0], inside[-1]
+        low = float(self._step[first - 1]) if first else None
+        high = float(self._step[last] - 1) if last < len(self._step) else None
+        return low, high
+
+
+def _shape(curve: Curve | None, axis: str, tokens: Tokens | None = None) -> dict[str, Any]:
+    if curve is None:
+        return {**{name: [] for name in LISTS}, "total": 0, "nan": 0, "reduced": False}
+    x = tokens.at(curve.points["step"]) if tokens is not None else curve.points[axis]
     # Clocks of two machines may disagree: a curve over time runs from left to right all the same.
     order = np.argsort(x, kind="stable")
-    return _shape(x[order], y[order], points)
-
-
-def _axis(rows: NDArray[Any], tokens: NDArray[Any] | None, axis: str) -> NDArray[Any]:
-    if axis != "tokens":
-        return rows[axis]
-    if tokens is None or not len(tokens):
-        return np.zeros(len(rows))
-    # A step without a count of its own, such as an evaluation, stands at the last count before it.
-    place = np.searchsorted(tokens["step"], rows["step"], side="right")
-    return np.nan_to_num(np.append(0.0, tokens["value"]))[place]
-
-
-def _shape(x: NDArray[Any], y: NDArray[Any], points: int) -> dict[str, Any]:
-    thinned = thin(x, y, points)
-    missing = np.isnan(thinned.y)
+    x, y = x[order], curve.points["value"][order]
     return {
-        "x": thinned.x.tolist(),
-        "y": _numbers(thinned.y),
-        "min": _numbers(thinned.low),
-        "max": _numbers(thinned.high),
-        "total": len(x),
-        "nan": int(np.isnan(y).sum()),
-        "nan_x": thinned.x[missing].tolist(),
-        "reduced": thinned.reduced,
+        "x": x.tolist(),
+        "y": _numbers(y),
+        "min": _numbers(curve.low[order]),
+        "max": _numbers(curve.high[order]),
+        "total": curve.total,
+        "nan": curve.missing,
+        "nan_x": x[np.isnan(y)].tolist(),
+        "reduced": curve.reduced,
     }
 
 
@@ -136,15 +156,19 @@ def points_after(
     """What was stored behind a cursor, per key as [step, value, time] in order, and the new cursor."""
     # The cursor first: a push that lands in between belongs to the next read.
     upto = cursor_of(run)
-    if (upto["attempt"], upto["seq"]) <= (after["attempt"], after["seq"]):
+    here, there = (after["attempt"], after["seq"]), (upto["attempt"], upto["seq"])
+    if there <= here:
         return {}, upto
-    span = [after["attempt"], after["seq"], upto["attempt"], upto["seq"]]
-    where = "AND (attempt, seq) > (%s, %s) AND (attempt, seq) <= (%s, %s)"
-    found = points_fetch(run=run, keys=keys, where=where, values=span)
-    return {key: _delta(rows) for key, rows in found.items() if len(rows)}, upto
+    found = points_stored(run, keys, here)
+    deltas = {
+        key: [point for number, points in parts for point in _delta(number, points, there)]
+        for key, parts in found.items()
+    }
+    return {key: delta for key, delta in deltas.items() if delta}, upto
 
 
-def _delta(rows: NDArray[Any]) -> list[list[float | str]]:
-    rows = rows[np.lexsort((rows["seq"], rows["attempt"]))]
-    columns = rows["step"].tolist(), _numbers(rows["value"]), rows["time"].tolist()
+def _delta(attempt: int, points: NDArray[Any], upto: tuple[int, int]) -> list[list[float | str]]:
+    if attempt >= upto[0]:
+        points = points[points["seq"] <= upto[1]] if attempt == upto[0] else points[:0]
+    columns = points["step"].tolist(), _numbers(points["value"]), points["time"].tolist()
     return [list(point) for point in zip(*columns, strict=True)]

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.apps import apps
 from django.db import connection
 from django.db.models import Count, Sum
 from django.utils import timezone
 
-from orchestrator.models import Node, Pulse, Run, State, Stream
+from orchestrator.models import Chunk, Node, Pulse, Run, State, Stream
 from orchestrator.models.contact import node_alive
 from trainer.events import JOURNALS
-
-COMPACTION_BACKLOG = "Chunk"
-"""The model whose rows compaction has still to move into blocks, where this server compacts."""
 
 Samples = dict[tuple[str, ...], float]
 
 
 def server_figures() -> dict[str, Samples]:
     """Values by metric and labels. Raises DatabaseError while the database is away."""
-    figures: dict[str, Samples] = {
+    return {
         "runs": _runs(),
         "queue_depth": {(): float(Run.objects.filter(state=State.QUEUED).count())},
         "nodes": _nodes(),
         "lines_stored": _lines(),
         "pulse_age": _pulses(),
+        **_backlog(),
         **_database(),
     }
-    backlog = _backlog()
-    return figures if backlog is None else {**figures, "compaction_backlog": {(): backlog}}
 
 
 def _runs() -> Samples:
@@ -77,10 +70,9 @@ def _database() -> dict[str, Samples]:
     }
 
 
-def _backlog() -> float | None:
-    """Rows that wait for compaction, or None on a server that does not compact."""
-    try:
-        model: Any = apps.get_model("orchestrator", COMPACTION_BACKLOG)
-    except LookupError:
-        return None
-    return float(model.objects.count())
+def _backlog() -> dict[str, Samples]:
+    waiting = Chunk.objects.aggregate(chunks=Count("*"), points=Sum("points"))
+    return {
+        "compaction_chunks": {(): float(waiting["chunks"])},
+        "compaction_points": {(): float(waiting["points"] or 0)},
+    }

@@ -1,7 +1,7 @@
 """Thin a curve without hiding anything: exact first, last, lowest and highest point of each bucket.
 
-Buckets lie on a grid of powers of two, so a growing curve keeps its picture between refreshes, and
-every point that is returned was stored exactly so.
+A bucket is a power of two of neighbouring points, counted from the beginning of the curve: a growing curve
+keeps its picture between refreshes, and every point that is returned was stored exactly so.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from orchestrator import blocks
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -19,61 +21,44 @@ POINTS_PER_BUCKET = 6  # first, last, lowest, highest, first and last NaN
 
 @dataclass(frozen=True)
 class Thinned:
-    """Points to draw, and the lowest and highest value of the bucket that each one stands for."""
+    """Places of the points to draw, and the lowest and highest value of the bucket that each stands for."""
 
-    x: NDArray[Any]
-    y: NDArray[Any]
+    places: NDArray[np.intp]
     low: NDArray[Any]
     high: NDArray[Any]
-    reduced: bool
 
 
-def thin(x: NDArray[Any], y: NDArray[Any], most: int) -> Thinned:
-    """At most `most` points of the curve; `x` must rise. A curve that fits is returned whole."""
-    if len(x) <= most:
-        return Thinned(x, y, y, y, reduced=False)
-    starts = _bucket_starts(x, max(1, most // POINTS_PER_BUCKET))
-    bucket = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(x))))
-    # fmin and fmax pass over NaN; a bucket of NaN alone stays NaN.
-    low = np.fmin.reduceat(y, starts)[bucket]
-    high = np.fmax.reduceat(y, starts)[bucket]
-    missing = np.isnan(y)
-    picked = np.unique(
-        np.concatenate(
-            [
-                _first(~missing, bucket),
-                _last(~missing, bucket),
-                _first(y == low, bucket),
-                _first(y == high, bucket),
-                _first(missing, bucket),
-                _last(missing, bucket),
-            ]
-        )
+def spans_of(numbers: NDArray[Any]) -> NDArray[np.int64]:
+    """Rising numbers (N,) as the first and last (S, 2) of each unbroken span."""
+    if not len(numbers):
+        return np.empty((0, 2), np.int64)
+    breaks = np.flatnonzero(np.diff(numbers) != 1)
+    return np.stack(
+        [numbers[np.append(0, breaks + 1)], numbers[np.append(breaks, len(numbers) - 1)]], axis=1
+    ).astype(np.int64)
+
+
+def bits_for(spans: NDArray[np.int64], most: int) -> int:
+    """log2 of the smallest bucket with which rising spans (S, 2) of numbers give at most `most` points."""
+    buckets = max(1, most // POINTS_PER_BUCKET)
+    for bits in range(63):
+        first, last = (spans >> bits).T
+        shared = int((first[1:] == last[:-1]).sum())
+        if int((last - first + 1).sum()) - shared <= buckets:
+            return bits
+    return 63
+
+
+def thin(numbers: NDArray[Any], values: NDArray[Any], bits: int) -> Thinned:
+    """Thin points with rising numbers (N,) and their values (N,) to buckets of 2**bits numbers.
+
+    Points that stand for parts of a bucket (`blocks.picks_make`) serve as well as all of its points.
+    """
+    starts = blocks.bucket_starts(numbers >> bits)
+    places = blocks.picked(values, starts)
+    bucket = np.searchsorted(starts, places, side="right") - 1
+    return Thinned(
+        places,
+        np.fmin.reduceat(values, starts)[bucket],
+        np.fmax.reduceat(values, starts)[bucket],
     )
-    return Thinned(x[picked], y[picked], low[picked], high[picked], reduced=True)
-
-
-def _bucket_starts(x: NDArray[Any], most: int) -> NDArray[Any]:
-    """Where each bucket begins, for the narrowest grid of a power of two with at most `most` buckets."""
-    span = float(x[-1] - x[0])
-    width = 2.0 ** np.ceil(np.log2(span / most)) if span > 0 else 1.0
-    while True:
-        number = np.floor_divide(x, width)
-        starts = np.flatnonzero(np.append(True, number[1:] != number[:-1]))
-        if len(starts) <= most:
-            return starts
-        width *= 2
-
-
-def _first(chosen: NDArray[Any], bucket: NDArray[Any]) -> NDArray[Any]:
-    """The first chosen point of each bucket that has one."""
-    places = np.flatnonzero(chosen)
-    held = bucket[places]
-    return places[np.append(True, held[1:] != held[:-1])] if len(places) else places
-
-
-def _last(chosen: NDArray[Any], bucket: NDArray[Any]) -> NDArray[Any]:
-    """The last chosen point of each bucket that has one."""
-    places = np.flatnonzero(chosen)
-    held = bucket[places]
-    return places[np.append(held[1:] != held[:-1], True)] if len(places) else places

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer.events import JOURNALS, number_decode, number_encode
 
@@ -32,22 +32,22 @@ class PushError(ValueError):
     """A push that cannot be stored; the text says which event and why."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One value of a metric."""
+class Line(NamedTuple):
+    """One metrics line: values by name, all of them numbers."""
 
-    key: str
     seq: int
     step: int
     time: float
-    value: float
+    values: dict[str, float]
 
 
 @dataclass
 class Push:
     """The events of one push by what becomes of them."""
 
-    points: list[Entry] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    names: set[tuple[str, ...]] = field(default_factory=set)
+    """The names that lines of it held together: each set of them is checked once."""
     samples: list[dict[str, Any]] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
     facts: list[dict[str, Any]] = field(default_factory=list)
@@ -104,15 +104,24 @@ def _metrics_read(push: Push, source: str, event: dict[str, Any], time: float) -
         raise ValueError("values must be an object of numbers by metric name")
     if len(values) > NAMES_PER_STEP:
         raise ValueError(f"it holds {len(values)} metrics; {NAMES_PER_STEP} is the most")
-    seq = event["seq"]
-    for key, value in values.items():
+    names = tuple(values)
+    if names not in push.names:
+        _names_check(names)
+        push.names.add(names)
+    if not set(map(type, values.values())) <= {float}:
+        values = {key: number_decode(value) for key, value in values.items()}
+    if values:
+        push.lines.append(Line(event["seq"], step, time, values))
+    if "expect_next_in" in event:
+        push.expect_next_in = promise_read(event["expect_next_in"])
+
+
+def _names_check(names: tuple[str, ...]) -> None:
+    for key in names:
         if not 0 < len(key) <= NAME_LENGTH or _CONTROL.search(key):
             raise ValueError(
                 f"'{_shown(key)}' is not a metric name: 1 to {NAME_LENGTH} characters, no controls"
             )
-        push.points.append(Entry(key, seq, step, time, number_decode(value)))
-    if "expect_next_in" in event:
-        push.expect_next_in = promise_read(event["expect_next_in"])
 
 
 def _fact_read(event: dict[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from orchestrator.selectors.wants import want_of
 from orchestrator.services.entries import PushError, push_read
 from orchestrator.services.hints import hint
 from orchestrator.services.outcomes import events_apply
-from orchestrator.services.points import points_copy
+from orchestrator.services.points import chunk_store
 from orchestrator.services.stream_health import pushes_counted
 from trainer.events import JOURNALS, number_encode
 from trainer.metrics import WARM_UP_PREFIX
 
 if TYPE_CHECKING:
-    from orchestrator.services.entries import Entry, Push
+    from orchestrator.services.entries import Line, Push
 
 BULKY = ("spec", "effective_spec", "notes")
 TOUCH_EVERY = timedelta(seconds=1)
@@ -92,8 +92,8 @@ def _stream_locked(run_id: str, attempt: int, source: str) -> Stream:
 
 def _rows_store(run_id: str, attempt: int, source: str, push: Push) -> None:
     of_run = {"run_id": run_id, "attempt": attempt}
-    if push.points:
-        points_copy(run_id=run_id, attempt=attempt, entries=push.points)
+    if push.lines:
+        chunk_store(run_id=run_id, attempt=attempt, lines=push.lines)
     if push.samples:
         Sample.objects.bulk_create(
             [Sample(**of_run, **sample) for sample in push.samples], batch_size=500
@@ -106,9 +106,12 @@ def _rows_store(run_id: str, attempt: int, source: str, push: Push) -> None:
 
 def _newest_note(run: Run, attempt: int, push: Push) -> None:
     """Keep what lists show of a run beside it: step and newest values."""
-    if attempt != run.attempt or not push.points:
+    if attempt != run.attempt or not push.lines:
         return
-    run.latest = {**run.latest, **{e.key: number_encode(e.value) for e in push.points}}
+    newest_values: dict[str, float] = {}
+    for line in push.lines:
+        newest_values.update(line.values)
+    run.latest |= {key: number_encode(value) for key, value in newest_values.items()}
     fields = ["latest"]
     if push.expect_next_in is not None:
         run.expect_next_in = push.expect_next_in
@@ -120,17 +123,17 @@ def _newest_note(run: Run, attempt: int, push: Push) -> None:
     run.save(update_fields=fields)
 
 
-def _newest_step(push: Push) -> Entry | None:
-    """The last point of training proper, unless a later status or heartbeat already gave the step."""
+def _newest_step(push: Push) -> Line | None:
+    """The last line of training proper, unless a later status or heartbeat already gave the step."""
     stated = max((fact["seq"] for fact in push.facts if "step" in fact), default=0)
-    for entry in reversed(push.points):
-        if not entry.key.startswith(WARM_UP_PREFIX):
-            return entry if entry.seq > stated else None
+    for line in reversed(push.lines):
+        if not all(key.startswith(WARM_UP_PREFIX) for key in line.values):
+            return line if line.seq > stated else None
     return None
 
 
 def _hints_send(run_id: str, attempt: int, cursor: int, push: Push) -> None:
-    if push.points:
+    if push.lines:
         hint("points", run=run_id, attempt=attempt, seq=cursor)
     if push.samples:
         hint("samples", run=run_id, step=push.samples[-1]["step"])

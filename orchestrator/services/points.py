@@ -1,51 +1,64 @@
-"""Write points by binary COPY, and give metric names their small keys."""
+"""Store points as chunks, one a push, and give metric names their small keys."""
 
 from __future__ import annotations
 
-import struct
+from array import array
 from collections import OrderedDict
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
-from django.db import connection, transaction
+from django.db import transaction
 
-from orchestrator.models import Point, Series
-from orchestrator.selectors.points import COLUMNS, ROW
+from orchestrator import blocks
+from orchestrator.models import Chunk, Series
+from orchestrator.selectors.wire import execute
 from orchestrator.services.entries import PushError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from orchestrator.services.entries import Entry
+    from numpy.typing import NDArray
+
+    from orchestrator.services.entries import Line
 
 RUNS_REMEMBERED = 500
 SERIES_MOST = 20_000
 """Metric names of one run: its newest values lie in one row, which every push writes."""
 
-COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
-COPY_END = struct.pack(">h", -1)
+INSERT = (
+    f'INSERT INTO "{Chunk._meta.db_table}" (run_id, attempt, first, last, lines, points, data) '
+    "VALUES (%s, %s, %s, %s, %s, %s, %s)"
+)
 
 _ids_of_run: OrderedDict[str, dict[str, int]] = OrderedDict()
 """Series ids of the runs that spoke last, per process. Only committed ids are remembered."""
 
 
-def points_copy(*, run_id: str, attempt: int, entries: list[Entry]) -> None:
-    """Store points of one attempt within the current transaction."""
-    ids = series_ids(run_id=run_id, keys={entry.key for entry in entries})
-    rows = np.empty(len(entries), dtype=ROW)
-    rows["fields"] = len(COLUMNS)
-    for name, kind in COLUMNS.items():
-        rows[f"{name}_bytes"] = int(kind[1])
-    rows["series"] = [ids[entry.key] for entry in entries]
-    rows["attempt"] = attempt
-    for name in ("seq", "step", "time", "value"):
-        rows[name] = [getattr(entry, name) for entry in entries]
-    columns = ", ".join(f'"{Point._meta.get_field(name).column}"' for name in COLUMNS)
-    order = f'COPY "{Point._meta.db_table}" ({columns}) FROM STDIN (FORMAT BINARY)'
-    # Django turns the driver's errors into its own for queries, and leaves COPY to its callers.
-    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(order) as copy:
-        copy.write(COPY_HEADER + rows.tobytes() + COPY_END)
+def chunk_store(*, run_id: str, attempt: int, lines: list[Line]) -> None:
+    """Store the metrics lines of a push within the current transaction."""
+    shapes = [tuple(line.values) for line in lines]
+    ids = series_ids(run_id=run_id, keys=set(chain.from_iterable(set(shapes))))
+    heads, values = lines_read(lines, shapes, ids)
+    data = blocks.chunk_pack(heads, values)
+    first, last = lines[0].seq, lines[-1].seq
+    execute(INSERT, [run_id, attempt, first, last, len(lines), len(values), data])
+
+
+def lines_read(
+    lines: list[Line], shapes: list[tuple[str, ...]], ids: dict[str, int]
+) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """Lines as the arrays of a chunk; `shapes` holds the names of each."""
+    heads = np.array([(e.seq, e.step, e.time, len(e.values)) for e in lines], blocks.LINE)
+    numbers = array("d")
+    for line in lines:
+        numbers.extend(line.values.values())
+    of_shape = {shape: array("q", [ids[key] for key in shape]) for shape in set(shapes)}
+    values = np.empty(len(numbers), blocks.VALUE)
+    values["series"] = np.frombuffer(b"".join([of_shape[shape] for shape in shapes]), "<i8")
+    values["value"] = numbers
+    return heads, values
 
 
 def series_ids(*, run_id: str, keys: Iterable[str]) -> dict[str, int]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from django.db import connections
 from django.db.utils import InterfaceError, OperationalError
 
-from orchestrator.models import ENDED, Point, Run, State
+from orchestrator.models import ENDED, Run, State
+from orchestrator.selectors.series import series_read
 from orchestrator.supervisor.supervise import say
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def _row(run: Run) -> tuple[str, ...]:
 def _figure(run: Run) -> tuple[str, str, str]:
     """Return the first figure of `FIGURES` that the run logged, at its start and at its end."""
     for key in FIGURES:
-        points = Point.objects.filter(series__run=run, series__key=key)
-        newest_last = points.order_by("step", "attempt", "seq")
-        if (first := newest_last.first()) and (last := newest_last.last()):
-            return key, f"{first.value:.3g}", f"{last.value:.3g}"
+        values = series_read(run=run, keys=[key])[key]["y"]
+        if values:
+            return key, f"{float(values[0]):.3g}", f"{float(values[-1]):.3g}"
     return "-", "-", "-"

@@ -57,9 +57,9 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "return not self.waiting",
     ),
     "older-attempt-wins": (
-        "orchestrator.selectors.points",
-        'np.lexsort((rows["seq"], rows["attempt"], rows["step"]))',
-        'np.lexsort((rows["seq"], -rows["attempt"], rows["step"]))',
+        "orchestrator.selectors.curves",
+        'np.lexsort((points["number"], points["step"]))',
+        'np.lexsort((-points["number"], points["step"]))',
     ),
 }
 """By name: the module, a text of its source, and what stands there instead."""

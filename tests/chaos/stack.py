@@ -22,6 +22,7 @@ import psycopg
 
 from orchestrator import postgres
 from orchestrator.data_dir import PROJECT_DIR
+from tests.chaos.stored import stored
 from trainer.events import JOURNALS, number_decode
 from trainer.journal import read_events
 from trainer.processes import processes_read
@@ -214,14 +215,7 @@ class Stack:
 
     def stored(self, run_id: str) -> dict[tuple[int, int, str], tuple[int, float]]:
         """Every point in the database, and the proof that none is there twice."""
-        rows = self.query(
-            "SELECT p.attempt, p.seq, s.key, p.step, p.value FROM orchestrator_point p"
-            " JOIN orchestrator_series s ON s.id = p.series_id WHERE s.run_id = %s",
-            run_id,
-        )
-        found = {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
-        assert len(found) == len(rows)
-        return found
+        return stored(self, run_id).points
 
     def assert_everything_arrived(self, run_id: str) -> None:
         """Every journalled line of every attempt is in the database, exactly once."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.models import Point, Run
+from orchestrator.models import Run, Series
+from orchestrator.selectors.points import points_stored
 from orchestrator.services.ingest import Ack, push_ingest
 
 T0 = 1_790_000_000.0
@@ -51,5 +52,18 @@ def push(run: Run, events: list[dict[str, Any]], **words: Any) -> Ack:
 
 def stored_steps(run: Run, key: str = "loss") -> list[int]:
     """The steps of a metric as stored, in journal order."""
-    points = Point.objects.filter(series__run=run, series__key=key)
-    return list(points.order_by("attempt", "seq").values_list("step", flat=True))
+    return [int(point["step"]) for _, points in stored_of(run, key) for point in points]
+
+
+def stored_of(run: Run, key: str = "loss") -> list[tuple[int, Any]]:
+    """The points of a metric as logged, superseded ones too: attempt by attempt, in journal order."""
+    return points_stored(run, [key]).get(key, [])
+
+
+def stored_values(run: Run) -> dict[str, tuple[int, float]]:
+    """The newest step and value of each metric."""
+    found = points_stored(run, Series.objects.filter(run=run).values_list("key", flat=True))
+    return {
+        key: (int(parts[-1][1][-1]["step"]), float(parts[-1][1][-1]["value"]))
+        for key, parts in found.items()
+    }

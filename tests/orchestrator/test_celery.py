@@ -41,6 +41,8 @@ def test_every_beat_expires(tmp_path, monkeypatch):
     scheduler = MemoryScheduler(app=app, schedule_filename="celerybeat-schedule")
     entries = scheduler.schedule.values()
     assert {entry.task for entry in entries} == {
+        "orchestrator.tasks.keep_house",
+        "orchestrator.tasks.pack",
         "orchestrator.tasks.schedule",
         "orchestrator.tasks.sweep",
     }

@@ -14,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.api import scrape
 from orchestrator.models import Node, Pulse
-from orchestrator.selectors import server_figures
 from orchestrator.services import meters
 from orchestrator.services.entries import PushError
 from orchestrator.services.tokens import api_token_create
@@ -154,11 +153,13 @@ def test_a_database_that_is_away_is_said_and_hides_nothing_else(
     assert not any(name == "anneal_runs" for name, _ in found)
 
 
-def test_the_backlog_of_compaction_is_told_where_there_is_one(
+def test_the_backlog_of_compaction_is_told(
     run: Run, scraped: Callable[[], Found], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_figures, "COMPACTION_BACKLOG", "NoSuchModel")
-    assert not any(name == "anneal_compaction_backlog" for name, _ in scraped())
-    monkeypatch.setattr(server_figures, "COMPACTION_BACKLOG", "Run")
+    assert value(scraped(), "anneal_compaction_chunks") == 0
+    push(run, lines(1, 3))
+    push(run, lines(4, 5))
     monkeypatch.setattr(scrape, "_kept", (-scrape.FRESH, None))
-    assert value(scraped(), "anneal_compaction_backlog") == 1
+    found = scraped()
+    assert value(found, "anneal_compaction_chunks") == 2
+    assert value(found, "anneal_compaction_points") == 5

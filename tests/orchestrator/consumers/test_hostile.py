@@ -18,7 +18,7 @@ from django.utils import timezone
 from orchestrator.consumers import intake
 from orchestrator.consumers.listener import EVERYONE, listener, run_group
 from orchestrator.consumers.node import NodeConsumer
-from orchestrator.models import Event, Point, Run, State
+from orchestrator.models import Chunk, Event, Run, State
 from orchestrator.selectors.series import series_read
 from orchestrator.services import ingest, points
 from tests.orchestrator.conftest import LEASE, attempt_add
@@ -117,7 +117,7 @@ async def test_a_bad_event_is_refused_in_words(
     assert answer["error"].startswith(f"event 1 of {source}: ")
     assert 20 < len(answer["error"]) < 300
     assert await socket.close_code() == 4400
-    assert not await Point.objects.filter(series__run=run).aexists()
+    assert not await Chunk.objects.filter(run=run).aexists()
 
 
 async def test_refused_lines_leave_the_stream_where_it_was(

@@ -5,13 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from orchestrator.selectors.series import cursor_of, points_after, series_keys, series_read
-from orchestrator.selectors.thinning import thin
 from tests.orchestrator.conftest import attempt_add
 from tests.orchestrator.telemetry import T0, lines, metrics, push
 
@@ -89,53 +85,6 @@ def test_the_picture_is_the_same_at_every_refresh(run: Run) -> None:
     assert read(run, points=100) == read(run, points=100)
 
 
-def test_a_growing_curve_keeps_its_old_buckets(run: Run) -> None:
-    values = np.random.default_rng(0).normal(size=4096)
-    x = np.arange(4096)
-    short, long = thin(x[:3300], values[:3300], 500), thin(x, values, 500)
-    width = 64  # of both: 83 buckets over 3,300 and over 4,096 steps
-    settled = [
-        point for point in zip(short.x, short.y, strict=True) if point[0] < 3300 // width * width
-    ]
-    assert set(settled) <= set(zip(long.x, long.y, strict=True))
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(0, 10**6),
-            st.one_of(
-                st.floats(allow_nan=True, allow_infinity=True, width=64),
-                st.sampled_from([math.nan, 0.0, 1.0]),
-            ),
-        ),
-        min_size=6,
-        max_size=300,
-        unique_by=lambda point: point[0],
-    ),
-    st.integers(6, 60),
-)
-def test_thinning_is_exact(points: list[tuple[int, float]], most: int) -> None:
-    """First, last, lowest and highest of the whole and all NaN buckets survive, whatever the data."""
-    points.sort()
-    x, y = np.array([p[0] for p in points]), np.array([p[1] for p in points])
-    thinned = thin(x, y, most)
-    assert len(thinned.x) <= most
-    assert (thinned.x[0], thinned.x[-1]) == (x[0], x[-1])
-    assert np.all(np.diff(thinned.x) > 0)
-    at = dict(zip(x.tolist(), y.tolist(), strict=True))
-    assert all(
-        value == at[place] or (math.isnan(value) and math.isnan(at[place]))
-        for place, value in zip(thinned.x.tolist(), thinned.y.tolist(), strict=True)
-    )
-    known = y[~np.isnan(y)]
-    if len(known):
-        assert np.nanmin(thinned.y) == known.min() == np.nanmin(thinned.low)
-        assert np.nanmax(thinned.y) == known.max() == np.nanmax(thinned.high)
-    assert np.isnan(y).any() == np.isnan(thinned.y).any()
-
-
 def test_a_resumed_attempt_supersedes_the_steps_it_logs_again(run: Run) -> None:
     push(run, [metrics(n, n, loss=1) for n in range(1, 7)])
     attempt_add(run, 2)
@@ -178,6 +127,21 @@ def test_tokens_place_every_step(run: Run) -> None:
     push(run, [metrics(3, 2, loss=1, num_tokens=250), metrics(4, 2, **{"eval/loss": 1.0})])
     assert read(run, x="tokens")["x"] == [100, 250]
     assert read(run, "eval/loss", x="tokens")["x"] == [0, 250]
+
+
+def test_a_span_of_tokens_is_cut_out(run: Run) -> None:
+    push(run, [metrics(n, loss=n, num_tokens=100 * (n // 2)) for n in range(1, 9)])
+    assert read(run, x="tokens", start=100, end=200)["y"] == [2, 3, 4, 5]
+    assert read(run, x="tokens", start=150, end=199)["y"] == []
+    assert read(run, x="tokens", start=300)["y"] == [6, 7, 8]
+    assert read(run, x="tokens", end=0)["y"] == [1]
+
+
+def test_a_span_of_tokens_is_cut_out_of_a_count_that_falls(run: Run) -> None:
+    counts = [100, 200, 50, 150, 300]
+    push(run, [metrics(n, n, loss=n, num_tokens=c) for n, c in enumerate(counts, 1)])
+    curve = read(run, x="tokens", start=100, end=200)
+    assert (curve["x"], curve["y"], curve["total"]) == ([100, 150, 200], [1, 4, 2], 3)
 
 
 def test_an_unknown_axis_is_refused(run: Run) -> None:

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from orchestrator.models import Point, Run, Series, State, User
+from orchestrator.models import Attempt, Run, State, User
 from orchestrator.supervisor.demo import Follower
+from tests.orchestrator.telemetry import metrics, push
 
 
 @pytest.fixture
@@ -25,11 +26,8 @@ def change(run: Run, **fields) -> None:
 
 
 def log(run: Run, key: str, *values: float) -> None:
-    series = Series.objects.create(run=run, key=key)
-    for step, value in enumerate(values):
-        Point.objects.create(
-            series=series, attempt=1, seq=step + 1, step=step, time=0.0, value=value
-        )
+    Attempt.objects.create(run=run, number=1)
+    push(run, [metrics(step + 1, step, **{key: value}) for step, value in enumerate(values)])
 
 
 def test_it_speaks_when_a_run_moves_on_and_is_silent_otherwise(runs, capsys):
