@@ -14,7 +14,14 @@ import numpy as np
 
 from orchestrator import blocks
 from orchestrator.blocks import POINT
-from orchestrator.selectors.points import BlockKey, Stored, columns_read, keys_of, picks_read
+from orchestrator.selectors.points import (
+    BlockKey,
+    Stored,
+    columns_read,
+    keys_of,
+    pairs_read,
+    picks_read,
+)
 from orchestrator.selectors.thinning import bits_for, spans_of, thin
 
 if TYPE_CHECKING:
@@ -177,13 +184,9 @@ class Plan:
 
     def raw_take(self, raw: dict[BlockKey, NDArray[Any]]) -> None:
         """Number the points that were read one by one, and drop those that are superseded or outside."""
-        parts = [
-            self._numbered(n, self.starts[n] + np.arange(len(points)), points)
-            for n, points in self.tail.items()
-        ]
-        for key in self.raw_keys:
-            parts.append(self._numbered(key[1], key[2] + np.arange(len(raw[key])), raw[key]))
-        points = np.concatenate(parts) if parts else np.empty(0, NUMBERED)
+        spans = [(n, self.starts[n], points) for n, points in self.tail.items()]
+        spans += [(key[1], key[2], raw[key]) for key in self.raw_keys]
+        points = self._numbered(spans)
         if self.window.upto is not None:
             newest, seq = self.window.upto
             points = points[(points["attempt"] < newest) | (points["seq"] <= seq)]
@@ -207,26 +210,47 @@ class Plan:
         self, raw: dict[BlockKey, NDArray[Any]], picks: dict[BlockKey, NDArray[Any]]
     ) -> Curve:
         """What is drawn."""
-        parts = [self.seen]
-        for key in keys_of(self.whole):
-            points = picks[key] if self.coarse else raw[key]
-            places = points["place"] if self.coarse else np.arange(len(points))
-            parts.append(self._numbered(key[1], key[2] + places.astype(np.int64), points))
-        points = np.concatenate(parts)
+        held = picks if self.coarse else raw
+        whole = self._numbered([(key[1], key[2], held[key]) for key in keys_of(self.whole)])
+        points = np.concatenate([self.seen, whole])
         points = points[np.argsort(points["number"], kind="stable")]
         if self.bits is None or not len(points):
             values = points["value"]
             return Curve(points, values, values, self.total, self.missing, reduced=False)
         return _thinned(points, self.bits, self.total, self.missing)
 
-    def _numbered(self, attempt: int, places: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
+    def _numbered(self, spans: Sequence[tuple[int, int, NDArray[Any]]]) -> NDArray[Any]:
+        """Points or picks of spans, each with its attempt and the place of its first point, numbered."""
+        if not spans:
+            return np.empty(0, NUMBERED)
+        counts = [len(points) for _, _, points in spans]
+        points = np.concatenate([points for _, _, points in spans])
         numbered = np.zeros(len(points), NUMBERED)
-        numbered["number"] = self.bases[attempt] + places
-        numbered["attempt"] = attempt
+        first = np.array([self.bases[attempt] + start for attempt, start, _ in spans], np.int64)
+        names = points.dtype.names or ()
+        if "place" in names:
+            places = points["place"]
+        else:
+            places = np.arange(len(points)) - np.repeat(np.cumsum(counts) - counts, counts)
+        numbered["number"] = np.repeat(first, counts) + places
+        numbered["attempt"] = np.repeat([attempt for attempt, _, _ in spans], counts)
         for name in POINT.names or ():
-            if name in (points.dtype.names or ()):
+            if name in names:
                 numbered[name] = points[name]
         return numbered
+
+
+def values_read(stored: Stored, window: Window) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Every step (N,), rising, and its value (N,): what is looked up by step. Raises BlocksMoved."""
+    plan = Plan(stored, window)
+    plan.raw_take(columns_read(plan.raw_keys, ["steps", "values", "seqs"]))
+    pairs = list(pairs_read(keys_of(plan.whole)))
+    steps = np.concatenate([plan.seen["step"], *(steps for steps, _ in pairs)])
+    values = np.concatenate([plan.seen["value"], *(values for _, values in pairs)])
+    if (steps[1:] > steps[:-1]).all():
+        return steps, values
+    order = np.argsort(steps, kind="stable")
+    return steps[order], values[order]
 
 
 def superseded_removed(points: NDArray[Any]) -> NDArray[Any]:

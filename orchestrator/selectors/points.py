@@ -16,7 +16,7 @@ from orchestrator.models import Block, Chunk, Run, Series, Stream
 from orchestrator.selectors.wire import rows_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -126,6 +126,16 @@ def columns_read(keys: Sequence[BlockKey], columns: Sequence[str]) -> dict[Block
             )
         found[key] = points
     return found
+
+
+def pairs_read(
+    keys: Sequence[BlockKey],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """The steps and values of blocks, in the order of the keys."""
+    found = {key: fields for key, _, fields in _fields_read(keys, ["steps", "values"])}
+    for key in keys:
+        steps, values = found[key]
+        yield blocks.integers_unpack(steps, key[3]), np.frombuffer(values, "<f8")
 
 
 def picks_read(keys: Sequence[BlockKey]) -> dict[BlockKey, NDArray[Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.models import Run, Series
-from orchestrator.selectors.curves import Curve, Window, curves_read
+from orchestrator.selectors.curves import Curve, Window, curves_read, values_read
 from orchestrator.selectors.points import BlocksMoved, points_stored, series_ids, stored_read
 from orchestrator.selectors.streams import cursor_of
 from trainer.events import number_encode
@@ -79,8 +79,7 @@ def _along_tokens(
     run: Run, keys: Sequence[str], window: Window, most: int
 ) -> dict[str, dict[str, Any]]:
     """Curves along the count of tokens; a step without one of its own stands at the last one before it."""
-    [(_, counted)] = _curves(run, [TOKENS], replace(window, low=None, high=None), None)
-    tokens = Tokens(counted)
+    tokens = Tokens(run, replace(window, low=None, high=None))
     if window.low is None and window.high is None:
         curves = _curves(run, keys, window, most)
     elif tokens.rising:
@@ -99,13 +98,12 @@ def _along_tokens(
 class Tokens:
     """How many tokens were counted by each step."""
 
-    def __init__(self, curve: Curve | None) -> None:
-        points = (
-            curve.points if curve is not None else np.empty(0, [("step", "i8"), ("value", "f8")])
-        )
-        order = np.argsort(points["step"], kind="stable")
-        self._step = points["step"][order]
-        self._count = np.nan_to_num(np.append(0.0, points["value"][order]))
+    def __init__(self, run: Run, window: Window) -> None:
+        counted = np.empty(0)
+        self._step = np.empty(0, np.int64)
+        for pk in series_ids(run, [TOKENS]).values():
+            self._step, counted = values_read(stored_read(run, [pk])[pk], window)
+        self._count = np.nan_to_num(np.append(0.0, counted))
         self.rising = bool((np.diff(self._count) >= 0).all())
 
     def at(self, steps: NDArray[Any]) -> NDArray[Any]:
