@@ -219,7 +219,7 @@ class Models:
                     "reference.sync_every: an adapter can only be pulled towards one like it; "
                     "leave reference.name empty, or train without an adapter"
                 )
-            return Reference(lambda: self._named(name))
+            return Reference(lambda: self._named(name), name=name)
         if is_adapted(policy.model) and not moves and not self._starts_adapted():
             return Reference.without_adapter(policy)
         return Reference(lambda: self._start_again(start_digest))
