@@ -176,8 +176,10 @@ class Models:
         policy.base_folder = folder
         if folder.is_dir():
             return
+        # A killed attempt may have left a part of it, as large as a model.
+        for left in folder.parent.glob(".base.*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
         temporary = folder.with_name(f".base.{os.getpid()}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
         if source is None:
             plain = self._base()
             plain.model.save_pretrained(temporary)

@@ -132,6 +132,8 @@ def test_what_a_killed_attempt_left_is_tidied(tmp_path):
     save(run.checkpoint(3), policy)
     run.checkpoint(3).rename(run.checkpoints / "step-3.old-99")
     (run.checkpoints / "step-4.gone-99").mkdir()
+    # Killed while it noted which one is the best.
+    (run.checkpoints / ".best.json.99.tmp").write_text('{"step": ')
     assert newest(run) == run.checkpoint(3)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["step-1", "step-3"]
 
