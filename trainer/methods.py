@@ -3,6 +3,10 @@
 A knob class is its own config: frozen, with bounds, defaults and a docstring under each field. The
 docstring's first sentences say what the knob does; lines that begin `Unit:`, `Healthy:` and `Source:`
 feed the form, the OpenAPI schema and the catalogue.
+
+Legend of shape suffixes in all families: B sequences or pairs of a micro-batch, N those of the whole
+optimizer or rollout batch, T answer tokens, G groups, K rewards or outputs of a reward model; 1 stands for an
+axis of length one.
 """
 
 from __future__ import annotations

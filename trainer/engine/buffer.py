@@ -1,7 +1,7 @@
 """One batch of rollouts, as training and checkpoints need it.
 
 Legend: P prompts, N answers of the rollout batch, A answer tokens (padded on the right), B answers of one
-optimizer step or micro-batch.
+optimizer step or micro-batch, T its answer tokens as a loss names them (as many as A).
 """
 
 from __future__ import annotations

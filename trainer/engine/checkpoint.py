@@ -221,6 +221,9 @@ def tidy(run: RunDir) -> None:
     for path in run.checkpoints.iterdir():
         match = re.fullmatch(r"(step-\d+)\.(tmp|old|gone)-.*", path.name)
         if match is None:
+            if re.fullmatch(r"\..*\.tmp", path.name):
+                # Of `write_atomic`: a note that did not get its name.
+                path.unlink(missing_ok=True)
             continue
         target = path.with_name(match[1])
         if match[2] == "old" and not target.exists():

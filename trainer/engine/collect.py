@@ -1,6 +1,7 @@
 """One batch of rollouts from prompts to advantages: sample, score, ask the other models, compare.
 
-Legend: N answers of the rollout batch, A answer tokens, B answers of a micro-batch, K rewards.
+Legend: N answers of the rollout batch, A answer tokens (T as an advantage names them), B answers of a
+micro-batch, K rewards.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 A trunk of its own, copied from the start model, and a linear head that begins at zero, so that the first
 values are 0 for every prompt. Answers that were cut off are not bootstrapped: an episode ends with its last
 token whatever it is, as in published RLHF code (arXiv 2203.02155, appendix C; TRL 0.x, OpenRLHF).
+Legend: M scored tokens, H hidden size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Learning from demonstrations: answers to imitate."""
+"""Learning from demonstrations: answers to imitate.
+
+Legend: N answers of the optimizer batch, B of the micro-batch, T answer tokens (as many for all of them).
+"""
 
 from __future__ import annotations
 
@@ -69,16 +72,16 @@ def demonstration_losses(
         tick()
         chosen = [answer for row in rows for answer in row.answers]
         scores = token_scores(policy, sequences, chosen, rows=rows, noise=noise)
-        logp, entropy, correct = (fitted(values, width) for values in scores.padded())
+        logp_BT, entropy_BT, correct_BT = (fitted(values, width) for values in scores.padded())
         batch = Demonstrations(
             mask_BT=whole.mask_BT[chosen],
             weight_BT=None if weight_NT is None else weight_NT[chosen],
-            logp_BT=logp,
-            entropy_BT=entropy,
-            correct_BT=correct,
+            logp_BT=logp_BT,
+            entropy_BT=entropy_BT,
+            correct_BT=correct_BT,
         )
         loss = objective.loss(batch)
-        means.add("entropy", float(entropy.sum()), float(batch.mask_BT.sum()))
+        means.add("entropy", float(entropy_BT.sum()), float(batch.mask_BT.sum()))
         means.add("batch/pad_frac", *padding(rows))
         yield loss
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from trainer import registry
 from trainer.engine.knobs import is_live
 
 if TYPE_CHECKING:
@@ -24,16 +25,23 @@ FATAL = ("seed", "model", "reference", "adapter", "objective", "advantage", "opt
 HARMLESS = ("model.dtype", "model.trust_remote_code")
 SILENT = ("name", "data.train", "data.eval", "resources")
 """Not told: data is compared by its rows, wherever they lie, and machines differ."""
+CODED = {"objective": "objectives", "advantage": "advantages"}
+"""Parts of the spec whose code makes the loss, and their families."""
 SAMPLED = 256
 """Weights of each tensor that count for a model's digest: reading all of a large one takes long."""
 
 
 def fingerprint(
-    spec: RunSpec, policy: Policy, parts: Sequence[Part], start: str = ""
+    spec: RunSpec,
+    policy: Policy,
+    parts: Sequence[Part],
+    start: str = "",
+    eval_parts: Sequence[Part] = (),
 ) -> dict[str, Any]:
     """Plain data to keep beside a state; `start` is the digest of the start model's weights."""
     return {
         "spec": spec.model_dump(mode="json"),
+        "code": _code(spec),
         "model": {
             "architecture": type(policy.model).__name__,
             "shapes": digest_of([[n, list(p.shape)] for n, p in policy.model.named_parameters()]),
@@ -41,10 +49,26 @@ def fingerprint(
             "frozen": weights_digest(policy.model, frozen=True),
             "start": start,
         },
-        "data": {
-            part.name: {"rows": len(part.examples), "digest": rows_digest(part)} for part in parts
-        },
+        "data": _data(parts),
+        "eval": _data(eval_parts),
     }
+
+
+def _data(parts: Sequence[Part]) -> dict[str, Any]:
+    return {part.name: {"rows": len(part.examples), "digest": rows_digest(part)} for part in parts}
+
+
+def _code(spec: RunSpec) -> dict[str, Any]:
+    """Of each method that makes the loss: a digest of its code, and whether it is a user's own."""
+    found: dict[str, Any] = {}
+    for part, family in CODED.items():
+        method = getattr(spec, part)
+        if method is not None:
+            folder = registry.user_folder()
+            file = registry.file_of(type(method))
+            own = folder is not None and file.is_relative_to(folder)
+            found[part] = {"sha256": registry.hashes()[f"{family}/{method.type}"], "own": own}
+    return found
 
 
 def rows_digest(part: Part) -> str:
@@ -110,17 +134,41 @@ def content_changes(
     for key, name in names.items():
         if key in before and before[key] != now["model"][key]:
             found.append(f"model.name: {name} changed")
-    rows, rows_now = saved.get("data"), now["data"]
-    if rows is not None and rows != rows_now:
-        for name in sorted({*rows, *rows_now}):
-            one, other = rows.get(name), rows_now.get(name)
-            if one != other:
-                found.append(f"data.train: the rows of {name} have changed ({_rows(one, other)})")
+    # What ships changes with a new version, and says so; a method of the user's own was edited.
+    found += [text for text, own in _code_changes(saved, now) if own]
+    rows = saved.get("data")
+    if rows is not None and rows != now["data"]:
+        found += [f"data.train: {text}" for text in _rows_changes(rows, now["data"])]
     elif orders[0] is not None and orders[0] != orders[1]:
         found.append(
             "curriculum: the rows of this epoch come in another order (its knobs or its code changed)"
         )
     return found
+
+
+def content_remarks(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs besides and does not make the state void: to be told, as sentences."""
+    told = [text for text, own in _code_changes(saved, now) if not own]
+    changes = _rows_changes(saved.get("eval", now["eval"]), now["eval"])
+    told += [
+        f"data.eval: {text}: what was measured before cannot be compared with what comes"
+        for text in changes
+    ]
+    return told
+
+
+def _code_changes(saved: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    before = saved.get("code", {})
+    for part, code in now["code"].items():
+        if part in before and before[part]["sha256"] != code["sha256"]:
+            yield f"{part}.type: the code of {now['spec'][part]['type']} changed", code["own"]
+
+
+def _rows_changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    for name in sorted({*before, *now}):
+        one, other = before.get(name), now.get(name)
+        if one != other:
+            yield f"the rows of {name} have changed ({_rows(one, other)})"
 
 
 def _rows(one: dict[str, Any] | None, other: dict[str, Any] | None) -> str:

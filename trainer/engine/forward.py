@@ -110,11 +110,12 @@ def token_scores(
             hidden_MH = logits_RTV[layout.row_M, layout.source_M]
 
     def score(
-        hidden: torch.Tensor, target: torch.Tensor, kept: torch.Tensor | None
+        hidden_MH: torch.Tensor, target_M: torch.Tensor, kept_MV: torch.Tensor | None
     ) -> tuple[torch.Tensor, ...]:
         with policy.autocast():
-            logits = policy.head(hidden) if policy.compact_head else hidden
-        return _score(logits.float() / temperature, target, kept, entropy_gradient)
+            # Without a head of its own the model has given logits already.
+            logits_MV = policy.head(hidden_MH) if policy.compact_head else hidden_MH
+        return _score(logits_MV.float() / temperature, target_M, kept_MV, entropy_gradient)
 
     logp_M, entropy_M, correct_M, collision_M = _in_pieces(
         score,

@@ -220,7 +220,7 @@ class Job:
         saver = Saver(
             self.session, spec, policy, optimizer, cursor, parts, folder, best_metric(spec), warm
         )
-        saver.start = self.models.start_digest
+        saver.start, saver.eval_parts = self.models.start_digest, eval_parts or ()
         if saved is not None:
             saver.start = saved.fingerprint.get("model", {}).get("start", "")
             content_check(saved, saver, state)

@@ -1,4 +1,8 @@
-"""Learning from answers that somebody called good or bad, one by one."""
+"""Learning from answers that somebody called good or bad, one by one.
+
+Legend: N answers of the optimizer batch, B of the micro-batch, T answer tokens (as many for all of them), M
+scored tokens.
+"""
 
 from __future__ import annotations
 

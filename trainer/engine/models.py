@@ -176,8 +176,10 @@ class Models:
         policy.base_folder = folder
         if folder.is_dir():
             return
+        # A killed attempt may have left a part of it, as large as a model.
+        for left in folder.parent.glob(".base.*.tmp"):
+            shutil.rmtree(left, ignore_errors=True)
         temporary = folder.with_name(f".base.{os.getpid()}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
         if source is None:
             plain = self._base()
             plain.model.save_pretrained(temporary)
@@ -219,7 +221,7 @@ class Models:
                     "reference.sync_every: an adapter can only be pulled towards one like it; "
                     "leave reference.name empty, or train without an adapter"
                 )
-            return Reference(lambda: self._named(name))
+            return Reference(lambda: self._named(name), name=name)
         if is_adapted(policy.model) and not moves and not self._starts_adapted():
             return Reference.without_adapter(policy)
         return Reference(lambda: self._start_again(start_digest))

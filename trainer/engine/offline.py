@@ -1,4 +1,10 @@
-"""Learning from written answers: what demonstrations, pairs, labels and ratings share."""
+"""Learning from written answers: what demonstrations, pairs, labels and ratings share.
+
+A step in reading order: `loop.Loop._step` asks the learner to `gather` the next examples, differentiates
+what `losses` yields micro-batch by micro-batch (`update.optimizer_step`) and has it `commit`. `gather` and
+`commit` are here; `losses` is what the kinds of rows differ in: demonstrations, pairs, labels, rankings.
+Legend: B answers of the micro-batch, A answer tokens.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +45,6 @@ def mask_of(answers: Sequence[Sequence[int]], width: int) -> torch.Tensor:
     """Which of `width` cells hold tokens."""
     lengths = torch.tensor([len(answer) for answer in answers])
     return torch.arange(width)[None, :] < lengths[:, None]
-
-
-def mask_of_width(
-    sequences: Sequences, answers: Sequence[int], values: torch.Tensor
-) -> torch.Tensor:
-    """The mask of some answers in the width of `values`."""
-    mask = mask_of([sequences.answers[answer] for answer in answers], values.shape[1])
-    return mask.to(values.device)
 
 
 def fitted(values_BA: torch.Tensor, width: int) -> torch.Tensor:

@@ -1,6 +1,10 @@
 """Learning from rollouts: a batch from the collector, then one or several updates on it.
 
-Legend: N answers of the rollout batch, A answer tokens, B answers of an update or micro-batch.
+A step in reading order: `loop.Loop._step` asks the learner to `gather` (which samples when a new batch is
+due: `collect.Collector.collect`), differentiates what `losses` yields micro-batch by micro-batch
+(`update.optimizer_step`) and has it `commit`.
+Legend: N answers of the rollout batch, A answer tokens (T in a loss: padded to the rollout batch's width), B
+answers of an update or micro-batch.
 """
 
 from __future__ import annotations

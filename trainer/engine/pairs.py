@@ -1,4 +1,8 @@
-"""Learning from preference pairs: a chosen and a rejected answer of each prompt."""
+"""Learning from preference pairs: a chosen and a rejected answer of each prompt.
+
+Legend: N pairs of the optimizer batch, B of the micro-batch, T answer tokens (as many for all of them), M
+scored tokens, K the two sides of a pair.
+"""
 
 from __future__ import annotations
 

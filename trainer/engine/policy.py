@@ -1,4 +1,7 @@
-"""A causal language model, or a reward model, with what sampling and training need to know about it."""
+"""A causal language model, or a reward model, with what sampling and training need to know about it.
+
+Legend: R rows, T row tokens, H hidden size.
+"""
 
 from __future__ import annotations
 

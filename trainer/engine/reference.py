@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainer.engine.adapted import adapter_off
+from trainer.engine.failure import Failure
+from trainer.engine.fingerprint import weights_digest
 from trainer.engine.forward import token_scores
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 PREFIX = "reference/"
 """Before its weights' names in a checkpoint."""
+DIGEST = "reference_digest"
 
 
 @dataclass
@@ -28,6 +31,10 @@ class Reference:
     load: Callable[[], Policy]
     shared: bool = False
     """It is the policy itself with its adapter switched off: no second model in memory."""
+    name: str = ""
+    """As the spec calls it."""
+    digest: str = ""
+    """Of the weights it was first loaded with; "" until then."""
     _policy: Policy | None = field(default=None, repr=False)
     _synced: bool = False
     _memories: list[dict[Any, Any]] = field(default_factory=list, repr=False)
@@ -38,12 +45,22 @@ class Reference:
         return cls(lambda: policy, shared=True)
 
     def get(self) -> Policy:
-        """The model; loaded once."""
+        """The model; loaded once. Raises Failure where it is not the one that the run began with."""
         if self._policy is None:
             self._policy = self.load()
             if not self.shared:
                 self._policy.model.requires_grad_(False)
+                self._check_digest(weights_digest(self._policy.model))
         return self._policy
+
+    def _check_digest(self, found: str) -> None:
+        if self.digest not in ("", found):
+            raise Failure(
+                "bad-input",
+                f"reference.name: the weights of {self.name or 'the reference'} have changed since the run "
+                "began, and the loss compares with them; put the old ones back, or start a new run",
+            )
+        self.digest = found
 
     def _frozen(self) -> AbstractContextManager[None]:
         return adapter_off(self.get().model) if self.shared else nullcontext()
@@ -78,14 +95,19 @@ class Reference:
             memory.clear()
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Its weights, for a checkpoint, once they are no longer those it was loaded with."""
-        if not self._synced:
-            return {}
-        named = self.get().model.named_parameters()
-        return {f"{PREFIX}{name}": parameter.detach() for name, parameter in named}
+        """Its digest, for a checkpoint, and its weights once they are no longer those it was loaded with."""
+        saved: dict[str, torch.Tensor] = {}
+        if self.digest:
+            saved[DIGEST] = torch.tensor(list(bytes.fromhex(self.digest)), dtype=torch.uint8)
+        if self._synced:
+            named = self.get().model.named_parameters()
+            saved |= {f"{PREFIX}{name}": parameter.detach() for name, parameter in named}
+        return saved
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Take up what `tensors` gave, among other things."""
+        if DIGEST in tensors:
+            self.digest = bytes(tensors[DIGEST].tolist()).hex()
         saved = {k.removeprefix(PREFIX): v for k, v in tensors.items() if k.startswith(PREFIX)}
         if not saved:
             return

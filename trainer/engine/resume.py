@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from trainer.engine import checkpoint
 from trainer.engine.failure import Failure
-from trainer.engine.fingerprint import content_changes, orders_digest, spec_changes
+from trainer.engine.fingerprint import (
+    content_changes,
+    content_remarks,
+    orders_digest,
+    spec_changes,
+)
 from trainer.spec import spec_hash
 
 if TYPE_CHECKING:
@@ -53,7 +58,7 @@ def spec_edited(session: Session) -> None:
 
 
 def content_check(saved: Saved, saver: Saver, state: State) -> None:
-    """Compare model, rows and their order with those of the checkpoint. Raises Failure."""
+    """Compare model, code, rows and their order with the checkpoint's. Raises Failure, alerts on the rest."""
     now = saver.fingerprint
     if not saved.fingerprint:
         return
@@ -63,6 +68,10 @@ def content_check(saved: Saved, saver: Saver, state: State) -> None:
     changed = content_changes(saved.fingerprint, now, (saved.fingerprint.get("orders"), orders))
     if changed:
         raise _refusal(saved.folder, changed)
+    for remark in content_remarks(saved.fingerprint, now):
+        saver.session.report.alert(
+            "warning", "content-changed", f"since {saved.folder.name}, {remark}"
+        )
 
 
 def _refusal(folder: Path, changes: list[str]) -> Failure:

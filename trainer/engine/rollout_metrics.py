@@ -1,4 +1,8 @@
-"""What a batch of rollouts tells: TRL's metrics, the samples journal, sampler against trainer."""
+"""What a batch of rollouts tells: TRL's metrics, the samples journal, sampler against trainer.
+
+Legend: N answers of the rollout batch, A answer tokens, M the tokens that there are, in one row; B answers of a
+micro-batch, T their tokens.
+"""
 
 from __future__ import annotations
 
@@ -86,10 +90,10 @@ def _critic_metrics(buffer: Buffer) -> dict[str, float]:
         "critic/values/mean": float(value_M.mean()),
         "critic/returns/mean": float(return_M.mean()),
     }
-    spread_M = float(return_M.var(unbiased=False))
-    if spread_M > 0:
+    variance = float(return_M.var(unbiased=False))
+    if variance > 0:
         missed = float((return_M - value_M).var(unbiased=False))
-        found["critic/vf_explained_var"] = 1 - missed / spread_M
+        found["critic/vf_explained_var"] = 1 - missed / variance
     return found
 
 

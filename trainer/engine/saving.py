@@ -59,6 +59,7 @@ class Saver:
     """The journal does not tell of a warm-up's checkpoints."""
     start: str = ""
     """Digest of the start model's weights."""
+    eval_parts: Sequence[Part] = ()
 
     def __post_init__(self) -> None:
         background = self.spec.checkpoint.background
@@ -84,7 +85,7 @@ class Saver:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What every state of this training belongs to."""
-        return fingerprint(self.spec, self.policy, self.parts, self.start)
+        return fingerprint(self.spec, self.policy, self.parts, self.start, self.eval_parts)
 
     @cached_property
     def _about(self) -> dict[str, Any]:

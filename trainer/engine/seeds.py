@@ -1,6 +1,7 @@
 """Counter-based random numbers: a draw depends on what it is for, never on what was drawn before.
 
 SplitMix64 (Steele, Lea and Flood, 2014) over the words (run seed, purpose, step, prompt, sample, token).
+Legend: P prompts, S samples of each.
 """
 
 from __future__ import annotations

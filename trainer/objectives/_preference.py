@@ -28,6 +28,9 @@ class PairScores:
     rejected_B: "torch.Tensor"
     ref_chosen_B: "torch.Tensor"
     ref_rejected_B: "torch.Tensor"
+    chosen_tokens_B: "torch.Tensor"
+    """Length of each answer, as a float."""
+    rejected_tokens_B: "torch.Tensor"
     dials: Mapping[str, float]
     """Coefficients of this step that move while the run goes on."""
 
@@ -118,12 +121,18 @@ class PreferenceObjective(Objective):
             rejected_weight_BT = self.score_weights(rejected_mask, chosen_mask)
         chosen_B = (chosen_weight_BT * chosen_BT).sum(-1)
         rejected_B = (rejected_weight_BT * rejected_BT).sum(-1)
+        ref_chosen_B, ref_rejected_B = batch.ref_chosen_score_B, batch.ref_rejected_score_B
         if "reference" not in self.uses:
-            nothing_B = chosen_B.new_zeros(chosen_B.shape)
-            return PairScores(chosen_B, rejected_B, nothing_B, nothing_B, batch.dials)
-        assert batch.ref_chosen_score_B is not None and batch.ref_rejected_score_B is not None
+            ref_chosen_B = ref_rejected_B = chosen_B.new_zeros(chosen_B.shape)
+        assert ref_chosen_B is not None and ref_rejected_B is not None
         return PairScores(
-            chosen_B, rejected_B, batch.ref_chosen_score_B, batch.ref_rejected_score_B, batch.dials
+            chosen_B,
+            rejected_B,
+            ref_chosen_B,
+            ref_rejected_B,
+            chosen_mask.sum(-1).float(),
+            rejected_mask.sum(-1).float(),
+            batch.dials,
         )
 
     def _metrics(self, pair: PairScores) -> dict[str, tuple[float, float]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,6 +121,24 @@ def test_another_run_s_checkpoint_is_kept_as_the_base(runs):
     kept = {path.name for path in (folder / "base").iterdir()}
     assert "model.safetensors" in kept and not kept & {"trainer", "manifest.json"}
     assert (folder / "base/model.safetensors").samefile(start / "model.safetensors")
+
+
+def test_half_a_base_of_a_killed_attempt_is_removed(runs, monkeypatch):
+    replace = os.replace
+
+    def cut_short(source, target):
+        if Path(target).name == "base":
+            raise OSError("killed here")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cut_short)
+    assert runs.run("run", *KINDS["sft"], *LORA) == 1
+    monkeypatch.undo()
+    folder = runs.dir("run").path
+    (left,) = folder.glob(".base.*.tmp")
+    left.rename(folder / ".base.1.tmp")
+    assert runs.resume("run") == 0
+    assert not list(folder.glob(".base.*")) and (folder / "base").is_dir()
 
 
 def test_training_leaves_the_base_alone(runs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 
 import pytest
 import torch
@@ -90,6 +91,33 @@ def test_a_checkpoint_cut_short_leaves_no_trace(tmp_path, monkeypatch):
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
+def test_everything_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    """Files and folders are synced after their last write, and the folder that holds the name after it."""
+    folder = tmp_path / "checkpoints" / "step-1"
+    fsync, replace = os.fsync, os.replace
+    synced, unsafe = [], []
+
+    def synced_state(status):
+        return status.st_ino, status.st_mtime_ns
+
+    def noted_fsync(descriptor):
+        fsync(descriptor)
+        synced.append(synced_state(os.fstat(descriptor)))
+
+    def noted_replace(source, target):
+        if target == folder:
+            paths = [source, *source.rglob("*")]
+            unsafe.extend(p.name for p in paths if synced_state(p.stat()) not in synced)
+            synced.clear()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    save(folder, make_policy())
+    assert unsafe == []
+    assert synced == [synced_state(folder.parent.stat())]
+
+
 def newest(run):
     return checkpoint.newest(run, lambda sentence: None)
 
@@ -104,6 +132,8 @@ def test_what_a_killed_attempt_left_is_tidied(tmp_path):
     save(run.checkpoint(3), policy)
     run.checkpoint(3).rename(run.checkpoints / "step-3.old-99")
     (run.checkpoints / "step-4.gone-99").mkdir()
+    # Killed while it noted which one is the best.
+    (run.checkpoints / ".best.json.99.tmp").write_text('{"step": ')
     assert newest(run) == run.checkpoint(3)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["step-1", "step-3"]
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tests.trainer.engine.hub import TOKEN, Hub
 from tests.trainer.engine.support import KINDS
 from trainer.__main__ import main as command
+from trainer.engine.evaluate import Evaluation
 from trainer.engine.job import Job
 from trainer.engine.retention import best_of
 
@@ -69,6 +70,27 @@ def test_the_best_checkpoint_is_found_and_says_what_was_measured(runs, policies)
     where = [f"model.name={best_of(run)}", "model.options={}"]
     assert runs.run("again", *KINDS["sft"], *where) == 0
     assert runs.metrics("again")[0, "eval/loss"] == pytest.approx(measured[best], abs=1e-6)
+
+
+@pytest.mark.parametrize("adapter", [[], LORA], ids=["all weights", "adapter"])
+def test_the_best_checkpoint_says_what_the_trainer_said_then(runs, monkeypatch, adapter):
+    said, values = {}, Evaluation.values
+
+    def noted(self, step):
+        said[step] = logits(self.policy.model)
+        # Worse with every step: the first one that is saved stays the best.
+        return values(self, step) | {"eval/loss": float(step)}
+
+    monkeypatch.setattr(Evaluation, "values", noted)
+    keep = ["checkpoint.keep_best=1", "checkpoint.keep_last=1", "checkpoint.best_metric=eval/loss"]
+    assert runs.run("run", *KINDS["sft"], *keep, *adapter) == 0
+    folder = best_of(runs.dir("run"))
+    assert folder.name == "step-2"
+    model = AutoModelForCausalLM.from_pretrained(folder / "base" if adapter else folder)
+    if adapter:
+        model = PeftModel.from_pretrained(model, folder)
+    assert torch.equal(logits(model), said[2])
+    assert not torch.equal(said[2], said[LAST])
 
 
 @pytest.mark.parametrize("shape", [TIED, UNTIED], ids=["tied", "untied"])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.trainer.engine.support import KINDS, Runs
 from tests.trainer.engine.test_resume import LAST, assert_equal, edited
+from trainer import registry
 from trainer.control import Control
 from trainer.curricula.shuffled import Shuffled
 
@@ -192,3 +196,94 @@ def test_a_start_model_that_was_swapped_is_noticed_by_the_loss_that_needs_it(
     assert runs.resume("run") == 2
     assert "the start model" in runs.end("run", 2)["message"]
     assert "has changed since the run began" in runs.end("run", 2)["message"]
+
+
+@pytest.mark.parametrize("kind", ["grpo-two-updates", "dpo"])
+def test_a_named_reference_that_was_swapped_is_noticed_by_the_loss_that_needs_it(
+    runs, stop_after, tmp_path, kind
+):
+    for name, seed in (("one", 0), ("two", 1)):
+        assert runs.run(name, *KINDS["sft"], f"seed={seed}") == 0
+    reference = tmp_path / "reference"
+    shutil.copytree(runs.dir("one").checkpoint(LAST), reference)
+    stop_after(runs.dir("run"), 1, 4, Control("stop"))
+    assert runs.run("run", *KINDS[kind], f"reference.name={reference}") == 3
+    shutil.copytree(runs.dir("two").checkpoint(LAST), reference, dirs_exist_ok=True)
+    assert runs.resume("run") == 2
+    message = runs.end("run", 2)["message"]
+    assert f"reference.name: the weights of {reference} have changed since the run began" in message
+    shutil.copytree(runs.dir("one").checkpoint(LAST), reference, dirs_exist_ok=True)
+    assert runs.resume("run") == 0
+
+
+def test_it_tells_of_rows_that_are_measured_on(runs, stop_after, tmp_path):
+    path = tmp_path / "held-out.jsonl"
+    rows = [{"prompt": f"{n} = ", "completion": str(n)} for n in range(100, 106)]
+    write = lambda: path.write_text("".join(json.dumps(row) + "\n" for row in rows))  # noqa: E731
+    write()
+    stop_after(runs.dir("run"), 1, 3, Control("stop"))
+    assert runs.run("run", *KINDS["sft"], f'data.eval=[{{source="{path}"}}]') == 3
+    rows.pop()
+    write()
+    assert runs.resume("run") == 0
+    alerts = [event for event in runs.events("run", 2) if event["type"] == "alert"]
+    assert [(alert["level"], alert["code"]) for alert in alerts] == [("warning", "content-changed")]
+    assert alerts[0]["message"] == (
+        "since step-3, data.eval: the rows of held-out have changed (6 then, 5 now): what was measured "
+        "before cannot be compared with what comes"
+    )
+
+
+def test_it_tells_of_another_version_of_a_shipped_loss(runs, stopped, monkeypatch):
+    hashes = registry.hashes()
+    monkeypatch.setattr(registry, "hashes", lambda: hashes | {"objectives/sft": "f" * 64})
+    assert runs.resume("run") == 0
+    alerts = [event for event in runs.events("run", 2) if event["type"] == "alert"]
+    assert [alert["message"] for alert in alerts] == [
+        "since step-3, objective.type: the code of sft changed"
+    ]
+
+
+def test_it_refuses_a_loss_of_ones_own_that_was_edited(runs, tmp_path):
+    methods = tmp_path / "methods"
+    methods.mkdir()
+    loss = methods / "half_sft.py"
+    text = (
+        "from typing import Literal\n"
+        "from trainer.objectives._supervised import Supervised\n"
+        "from trainer.registry import Loss\n\n\n"
+        "class HalfSFT(Supervised):\n"
+        '    """Half of the likelihood."""\n\n'
+        '    type: Literal["half-sft"] = "half-sft"\n\n'
+        "    def loss(self, batch):\n"
+        '        """Halved."""\n'
+        "        return Loss(-0.5 * (batch.weight_BT * batch.logp_BT)[batch.mask_BT].sum())\n"
+    )
+
+    def trainer(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "trainer", *arguments],
+            env={**os.environ, "ANNEAL_METHODS": str(methods)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    loss.write_text(text)
+    folder = str(runs.folder / "run")
+    arguments = [
+        "run",
+        str(runs.spec_path),
+        "--dir",
+        folder,
+        "objective.type=half-sft",
+        "rewards=[]",
+    ]
+    done = trainer(*arguments, "budget.max_steps=2")
+    assert done.returncode == 0, done.stderr
+    loss.write_text(text.replace("0.5", "0.25"))
+    assert trainer("resume", folder).returncode == 2
+    message = runs.end("run", 2)["message"]
+    assert "cannot go on from step-2: objective.type: the code of half-sft changed" in message
+    loss.write_text(text)
+    assert trainer("resume", folder).returncode == 0

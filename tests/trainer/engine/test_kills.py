@@ -1,8 +1,8 @@
 """A run killed again and again ends as the run that nobody touched, to the last bit.
 
-`ANNEAL_SCALE=1` kills each kind twenty times, the default three times. Steps are drawn at random over the
-whole training; one kill in three is aimed into a save, one at a checkpoint between two optimizer steps of
-one rollout batch. The runs cross epoch edges: 10 rows, 4 a step.
+`ANNEAL_SCALE=1` kills each of the four kinds twenty times, the default twenty times in all. Steps are drawn
+at random over the whole training; one kill in three is aimed into a save, one at a checkpoint between two
+optimizer steps of one rollout batch. The runs cross epoch edges: 10 rows, 4 a step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.trainer.engine.support import Runs
 
-KILLS = max(3, round(20 * float(os.environ.get("ANNEAL_SCALE") or 0.15)))
+KILLS = max(5, round(20 * float(os.environ.get("ANNEAL_SCALE") or 0.2)))
 STEPS = 8 * KILLS
 KINDS = {
     "grpo": [

@@ -1,8 +1,9 @@
-"""Coefficients that move from step to step, reference syncs at their steps, tokens of each step."""
+"""Rates and coefficients that move from step to step, reference syncs at their steps, tokens of each step."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 
 from trainer.control import Control
 from trainer.engine.reference import Reference
@@ -13,6 +14,22 @@ GRPO = ["objective.type=grpo", "evaluation.every_steps=0"]
 
 def series(runs, key, name="run"):
     return {step: value for (step, found), value in runs.metrics(name).items() if found == key}
+
+
+def test_the_rate_of_each_step_is_the_schedule_s_and_the_optimizer_s(runs, monkeypatch):
+    used, step = [], torch.optim.AdamW.step
+
+    def noted(self, closure=None):
+        used.extend(group["lr"] for group in self.param_groups[:1])
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    schedule = ["schedule.type=linear", "schedule.warmup_steps=2", "schedule.floor=0.2"]
+    assert runs.run("run", "objective.type=sft", "optimizer.lr=0.01", *schedule) == 0
+    # Two of six steps rise to the peak; the other four fall to the floor, which the end would reach.
+    wanted = [0.005, 0.01, 0.01, 0.008, 0.006, 0.004]
+    assert used == pytest.approx(wanted)
+    assert series(runs, "learning_rate") == pytest.approx(dict(enumerate(wanted, start=1)))
 
 
 def test_a_scheduled_coefficient_follows_the_share_of_the_run_that_is_done(runs):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.trainer.engine.support import KINDS, TINY
 from trainer.control import Control
@@ -44,6 +45,20 @@ def test_a_run_stopped_between_steps_equals_the_run_never_stopped(runs, stop_aft
     assert runs.dir("stopped").checkpoint_steps()[-1] == step
     assert runs.resume("stopped") == 0
     assert_equal(runs, "calm", "stopped")
+
+
+@pytest.mark.parametrize("kind", ["grpo-two-updates", "dpo"])
+def test_half_precision_goes_on_from_full_precision_weights(runs, stop_after, kind):
+    half = [*KINDS[kind], "model.dtype=bfloat16"]
+    assert runs.run("calm", *half) == 0
+    stop_after(runs.dir("stopped"), 1, 3, Control("stop"))
+    assert runs.run("stopped", *half) == 3
+    assert runs.resume("stopped") == 0
+    assert_equal(runs, "calm", "stopped")
+    weights = load_file(runs.dir("stopped").checkpoint(LAST) / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float32}
+    # What bfloat16 could not hold is there: the weights were not rounded on their way to the disk.
+    assert any(not torch.equal(value, value.bfloat16().float()) for value in weights.values())
 
 
 @pytest.mark.parametrize("kind", ["grpo", "sft", "dpo"])

@@ -38,6 +38,15 @@ def test_odds_are_exact_near_both_ends() -> None:
     np.testing.assert_allclose(mean_of(loss, "log_odds_chosen"), wanted, rtol=1e-5)
 
 
+def test_the_odds_of_a_likely_answer_do_not_cancel() -> None:
+    case = make_case()
+    case.w = [np.full(4, -1e-5)] * 5
+    case.l = [np.full(4, -0.7)] * 5
+    loss, _ = run(case, make("orpo"))
+    wanted = -1e-5 - np.log(-np.expm1(-1e-5)) + 0.7 + np.log1p(-np.exp(-0.7))
+    np.testing.assert_allclose(mean_of(loss, "log_odds_chosen"), wanted, rtol=1e-6)
+
+
 def test_a_certain_answer_stays_finite() -> None:
     case = make_case()
     case.w[0][:] = 0.0
