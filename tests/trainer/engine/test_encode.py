@@ -86,6 +86,46 @@ def test_bug_21_what_is_rendered_turn_by_turn_equals_the_generation_tags(name, s
     assert 0 < sum(plain.trained) < len(plain.trained)
 
 
+@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_bug_21_a_space_before_every_text_is_in_neither_mask(name, scheme):
+    """SentencePiece begins a text with a space; a turn that is spelled alone would have one too many."""
+    plain = turns_encode(make_chat_policy(name, scheme=scheme), TURNS)
+    policy = make_chat_policy(name, tags=True, scheme=scheme)
+    assert policy.spaces_texts
+    assert plain == turns_encode(policy, TURNS)
+    whole = policy.tokenizer.apply_chat_template(TURNS, tokenize=True, return_dict=True)
+    ids = plain.prompt + plain.answer
+    assert ids == whole["input_ids"][: len(ids)]
+    assert 0 < sum(plain.trained) < len(plain.trained)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("scheme", ["first", "always"])
+@pytest.mark.parametrize("border", [("two?", "four"), ("two? ", "four"), ("two?", " four")])
+def test_bug_23_a_space_before_every_text_does_not_come_between_prompt_and_answer(
+    name, scheme, border
+):
+    policy = make_chat_policy(name, scheme=scheme)
+    asked, said = border
+    (prompt,), (answer,) = prompts_encode(policy, [asked]), answers_encode(policy, [asked], [said])
+    text = policy.tokenizer.decode(prompt + answer[:-1], skip_special_tokens=True)
+    assert text == asked + said
+    messages = chat(asked, said)
+    (prompt,), (answer,) = (
+        prompts_encode(policy, [messages[:1]]),
+        answers_encode(policy, [messages[:1]], [said]),
+    )
+    whole = policy.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)
+    assert prompt + answer == whole["input_ids"][: len(prompt + answer)]
+
+
+def test_only_some_tokenizers_put_a_space_before_texts():
+    assert not any(make_chat_policy(name).spaces_texts for name in FAMILIES)
+    assert not make_policy().spaces_texts
+    assert not make_policy(tokenizer="bpe", vocab_size=300).spaces_texts
+
+
 def test_bug_21_tags_that_mark_nothing_are_an_error_that_names_the_tokenizer():
     policy = make_chat_policy("qwen")
     policy.tokenizer.name_or_path = "owner/model"
