@@ -17,7 +17,7 @@ def contradictions(spec: RunSpec) -> list[str]:
     found = list(_of_evaluation(spec))
     if spec.kind == "evaluate":
         return found
-    found += [*_of_rewards(spec), *_of_reference(spec), *_of_coupling(spec)]
+    found += [*_of_rewards(spec), *_of_reference(spec), *_of_coupling(spec), *_of_the_end(spec)]
     found += _of_rollouts(spec) if spec.online else _of_written_answers(spec)
     found += _of_reward_models(spec) if "score-head" in spec.objective.uses else []
     unknown = [name for name in spec.diagnostics if name not in registry.family("diagnostics")]
@@ -111,6 +111,24 @@ def _of_coupling(spec: RunSpec) -> Iterator[str]:
         yield (
             f"objective.type: {_tag(objective)} couples the sequences of a batch, which is only "
             "possible for language models on pairs or labels; use another objective"
+        )
+
+
+def _of_the_end(spec: RunSpec) -> Iterator[str]:
+    """What moves as the run goes on goes by its steps: minutes would make a resumed run another one."""
+    if spec.budget.max_steps or spec.budget.max_epochs:
+        return
+    why = (
+        "which minutes alone do not tell; set budget.max_steps or budget.max_epochs too, or let it "
+        "stay as it is"
+    )
+    schedule, objective = spec.schedule, spec.objective
+    if schedule.after_warmup(0.0) != schedule.after_warmup(1.0):
+        yield f"schedule.type: {_tag(schedule)} goes by the share of the run that is done, {why}"
+    if objective.dials({}, {}, 0.0) != objective.dials({}, {}, 1.0):
+        yield (
+            f"objective: a coefficient of {_tag(objective)} goes by the share of the run that is "
+            f"done, {why}"
         )
 
 

@@ -14,6 +14,8 @@ KL = {"objective": {"type": "grpo", "beta": 0.1}}
 REINFORCE = {"objective": {"type": "reinforce"}}
 RATIO = {"objective": {"type": "reinforce", "importance_ratio": True}}
 DPO = {"objective": {"type": "dpo"}}
+MINUTES = {"budget": {"max_steps": 0, "max_minutes": 5}}
+FADING = {"objective": {"type": "grpo", "beta": 0.1, "beta_schedule": "linear"}}
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,15 @@ DPO = {"objective": {"type": "dpo"}}
             "evaluation.temperature",
             "set evaluation.samples_per_prompt to 1",
         ),
+        *(
+            (
+                MINUTES | {"schedule": {"type": tag}},
+                "schedule.type",
+                f"{tag} goes by the share of the run that is done",
+            )
+            for tag in ("cosine", "linear", "wsd")
+        ),
+        (MINUTES | FADING, "objective", "set budget.max_steps or budget.max_epochs too"),
         (DPO | {"rollout": {"top_p": 0.9}}, "rollout.top_p", "set it to 1"),
         (DPO | {"rollout": {"top_k": 5}}, "rollout.top_k", "set it to 0"),
         (DPO | {"rollout": {"min_p": 0.1}}, "rollout.min_p", "set it to 0"),
@@ -115,6 +126,9 @@ def test_it_refuses_with_a_sentence_at_the_field(
         {"batch": {"minibatches": 4, "prompts_per_step": 4, "updates_per_rollout": 3}},
         {"rollout": {"top_p": 0.9, "top_k": 5, "min_p": 0.1, "temperature": 0.7}},
         {"rollout": {"top_k": 2}, "evaluation": {"temperature": 0}},
+        MINUTES | {"schedule": {"type": "constant", "warmup_steps": 9}},
+        MINUTES | {"schedule": {"type": "cosine", "floor": 1.0}},
+        FADING | {"budget": {"max_steps": 0, "max_epochs": 2, "max_minutes": 5}},
         {"evaluation": {"samples_per_prompt": 4, "temperature": 0.1}},
         REINFORCE,
         RATIO | {"batch": {"minibatches": 2, "updates_per_rollout": 2}},
