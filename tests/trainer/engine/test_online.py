@@ -16,8 +16,7 @@ from trainer.engine.means import Means
 from trainer.engine.packing import Sequences, micro_batches
 from trainer.engine.reference import Reference
 from trainer.engine.rollout_metrics import _critic_metrics
-from trainer.engine.sampler import Sampled, Sampling, sample
-from trainer.engine.scoring import score
+from trainer.engine.sampler import Sampling, sample
 from trainer.engine.seeds import sample_keys
 
 GRPO = "objective.type=grpo"
@@ -244,37 +243,6 @@ def test_the_reference_is_asked_once_per_batch(session, monkeypatch):
         state.updates_done = state.step = turn
         gradient(learner, state)
     assert asked > 0 and len(calls) == asked
-
-
-# --- the greedy answer ---------------------------------------------------------------------------
-
-
-def test_the_greedy_answer_is_scored_and_not_trained_on(session):
-    policy = make_policy()
-    learner, state, values = gathered(session, policy, GRPO, "advantage.type=remax")
-    examples, _ = learner.cursor.take(state.visited, 4)
-    prompts = [example.prompt for example in examples]
-    keys = sample_keys(7, "anything", 1, list(range(4)), 1)
-    best = sample(policy, prompts, keys, Sampling(5, 0.0), budget=1 << 30, tick=lambda: None)
-    wanted = score(policy, learner.spec.rewards, examples, best, lambda: None).totals
-    buffer = learner.buffer
-    assert len(buffer.sequences.answers) == 16
-    assert values["reward_greedy"] == pytest.approx(sum(wanted) / 4)
-    sampled = [
-        score(policy, learner.spec.rewards, examples, [item], lambda: None).totals[0]
-        for item in _as_sampled(buffer)
-    ]
-    baseline = torch.tensor(wanted)[buffer.group_N]
-    assert torch.allclose(buffer.advantage_N, torch.tensor(sampled) - baseline, atol=1e-6)
-
-
-def _as_sampled(buffer):
-
-    for tokens, prompt, cut in zip(
-        buffer.sequences.answers, buffer.sequences.prompt_of, buffer.truncated_N, strict=True
-    ):
-        zeros = [0.0] * len(tokens)
-        yield Sampled(prompt, tokens, zeros, zeros, "length" if cut else "stop", zeros)
 
 
 # --- silence -------------------------------------------------------------------------------------

@@ -1,0 +1,82 @@
+"""The making of a rollout batch: how answers are drawn, and the greedy ones beside them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.trainer.engine.support import make_policy
+from tests.trainer.engine.test_learners import make_learner
+from trainer.engine import collect
+from trainer.engine.means import Means
+from trainer.engine.sampler import Sampled, Sampling, sample
+from trainer.engine.scoring import score
+from trainer.engine.seeds import sample_keys
+from trainer.registry import family
+
+GRPO = "objective.type=grpo"
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """How answers were asked for, call by call."""
+    asked = []
+
+    def noted(policy, prompts, keys, how, **named):
+        asked.append((how, keys.shape))
+        return sample(policy, prompts, keys, how, **named)
+
+    monkeypatch.setattr(collect, "sample", noted)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("knob", "how"),
+    [
+        ("temperature=0.7", Sampling(5, temperature=0.7)),
+        ("top_p=0.8", Sampling(5, top_p=0.8)),
+        ("top_k=4", Sampling(5, top_k=4)),
+        ("min_p=0.1", Sampling(5, min_p=0.1)),
+        ("max_new_tokens=3", Sampling(3)),
+    ],
+)
+def test_every_knob_of_the_rollout_reaches_the_sampler(session, drawn, knob, how):
+    learner, state = make_learner(session, make_policy(), GRPO, f"rollout.{knob}")
+    learner.gather(state, Means())
+    assert drawn == [(how, (4, 4))]
+
+
+def test_the_greedy_answer_is_scored_and_not_trained_on(session, monkeypatch, drawn):
+    """With a reward that tells texts apart, so that no other answer would do in its place."""
+
+    def telling(self, answer):
+        return sum((i + 1) * ord(c) for i, c in enumerate(answer.text)) % 101 / 101
+
+    monkeypatch.setattr(family("rewards")["exact-match"], "score", telling)
+    policy = make_policy()
+    learner, state = make_learner(session, policy, GRPO, "advantage.type=remax")
+    values = learner.gather(state, Means())
+    assert drawn == [(Sampling(5), (4, 4)), (Sampling(5, temperature=0.0), (4, 1))]
+    examples, _ = learner.cursor.take(state.visited, 4)
+    prompts = [example.prompt for example in examples]
+    keys = sample_keys(7, "anything", 1, list(range(4)), 1)
+    best = sample(policy, prompts, keys, Sampling(5, 0.0), budget=1 << 30, tick=lambda: None)
+    wanted = score(policy, learner.spec.rewards, examples, best, lambda: None).totals
+    buffer = learner.buffer
+    assert len(buffer.sequences.answers) == 16
+    assert values["reward_greedy"] == pytest.approx(sum(wanted) / 4)
+    sampled = [
+        score(policy, learner.spec.rewards, examples, [item], lambda: None).totals[0]
+        for item in as_sampled(buffer)
+    ]
+    baseline = torch.tensor(wanted)[buffer.group_N]
+    assert torch.allclose(buffer.advantage_N, torch.tensor(sampled) - baseline, atol=1e-6)
+    assert float(buffer.advantage_N.abs().max()) > 0.1
+
+
+def as_sampled(buffer):
+    for tokens, prompt, cut in zip(
+        buffer.sequences.answers, buffer.sequences.prompt_of, buffer.truncated_N, strict=True
+    ):
+        zeros = [0.0] * len(tokens)
+        yield Sampled(prompt, tokens, zeros, zeros, "length" if cut else "stop", zeros)
