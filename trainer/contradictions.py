@@ -127,7 +127,7 @@ def _of_the_end(spec: RunSpec) -> Iterator[str]:
         yield f"schedule.type: {_tag(schedule)} goes by the share of the run that is done, {why}"
     if objective.dials({}, {}, 0.0) != objective.dials({}, {}, 1.0):
         yield (
-            f"objective: a coefficient of {_tag(objective)} goes by the share of the run that is "
+            f"objective.type: a coefficient of {_tag(objective)} goes by the share of the run that is "
             f"done, {why}"
         )
 

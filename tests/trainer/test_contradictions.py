@@ -85,7 +85,7 @@ FADING = {"objective": {"type": "grpo", "beta": 0.1, "beta_schedule": "linear"}}
             )
             for tag in ("cosine", "linear", "wsd")
         ),
-        (MINUTES | FADING, "objective", "set budget.max_steps or budget.max_epochs too"),
+        (MINUTES | FADING, "objective.type", "set budget.max_steps or budget.max_epochs too"),
         (DPO | {"rollout": {"top_p": 0.9}}, "rollout.top_p", "set it to 1"),
         (DPO | {"rollout": {"top_k": 5}}, "rollout.top_k", "set it to 0"),
         (DPO | {"rollout": {"min_p": 0.1}}, "rollout.min_p", "set it to 0"),
