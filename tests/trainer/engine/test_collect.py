@@ -46,6 +46,35 @@ def test_every_knob_of_the_rollout_reaches_the_sampler(session, drawn, knob, how
     assert drawn == [(how, (4, 4))]
 
 
+def test_an_advantage_is_given_every_part_of_the_reward_with_its_weight(session, monkeypatch):
+    gdpo, given = family("advantages")["gdpo"], []
+    advantages = gdpo.advantages
+
+    def noted(self, outcomes):
+        given.append(outcomes)
+        return advantages(self, outcomes)
+
+    monkeypatch.setattr(gdpo, "advantages", noted)
+    policy = make_policy()
+    parts = (
+        'rewards=[{type = "exact-match", weight = 2.0}, '
+        '{type = "length-window", max_tokens = 5, ramp = 3, weight = -0.5}]'
+    )
+    learner, state = make_learner(session, policy, GRPO, "advantage.type=gdpo", parts)
+    learner.gather(state, Means())
+    (outcomes,) = given
+    examples, _ = learner.cursor.take(state.visited, 4)
+    answers = list(as_sampled(learner.buffer))
+    scored = score(policy, learner.spec.rewards, examples, answers, lambda: None)
+    columns = [scored.parts["exact-match"], scored.parts["length-window"]]
+    assert torch.allclose(outcomes.parts_NK, torch.tensor(columns).T)
+    assert len(set(columns[1])) > 1
+    assert outcomes.part_weight_K.tolist() == [2.0, -0.5]
+    assert torch.allclose(outcomes.parts_NK @ outcomes.part_weight_K, outcomes.reward_N)
+    assert outcomes.group_N.tolist() == [group for group in range(4) for _ in range(4)]
+    assert torch.equal(outcomes.mask_NT, learner.buffer.mask_NA)
+
+
 def test_the_greedy_answer_is_scored_and_not_trained_on(session, monkeypatch, drawn):
     """With a reward that tells texts apart, so that no other answer would do in its place."""
 
