@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -9,10 +11,11 @@ from tests.trainer.engine.support import make_policy
 from tests.trainer.engine.test_learners import make_learner
 from trainer.engine import collect
 from trainer.engine.means import Means
+from trainer.engine.packing import micro_batches
 from trainer.engine.sampler import Sampled, Sampling, sample
 from trainer.engine.scoring import score
 from trainer.engine.seeds import sample_keys
-from trainer.registry import family
+from trainer.registry import Outcomes, family
 
 GRPO = "objective.type=grpo"
 
@@ -73,6 +76,33 @@ def test_an_advantage_is_given_every_part_of_the_reward_with_its_weight(session,
     assert torch.allclose(outcomes.parts_NK @ outcomes.part_weight_K, outcomes.reward_N)
     assert outcomes.group_N.tolist() == [group for group in range(4) for _ in range(4)]
     assert torch.equal(outcomes.mask_NT, learner.buffer.mask_NA)
+
+
+def test_the_critic_s_values_are_in_advantages_and_returns(session):
+    """Those of each token's own state: of a critic that has learned something, a new one says 0."""
+    learner, state = make_learner(session, make_policy(), "objective.type=ppo")
+    critic, gae = learner.critic, learner.spec.advantage
+    with torch.no_grad():
+        critic.head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    learner.gather(state, Means())
+    buffer, mask_NA = learner.buffer, learner.buffer.mask_NA
+    with torch.no_grad():
+        for answer, length in enumerate(mask_NA.sum(-1).tolist()):
+            (rows,) = micro_batches(buffer.sequences, [answer], budget=1 << 30, shared=False)
+            value_T = critic.values(buffer.sequences, [answer], rows)[0]
+            assert torch.allclose(buffer.value_NA[answer, :length], value_T, atol=1e-5)
+    assert float(buffer.value_NA[mask_NA].std()) > 0.01
+    examples, _ = learner.cursor.take(state.visited, 4)
+    answers = list(as_sampled(buffer))
+    totals = score(learner.policy, learner.spec.rewards, examples, answers, lambda: None).totals
+    outcomes = Outcomes(
+        torch.tensor(totals), buffer.group_N, mask_NA, value_NT=buffer.value_NA.clone()
+    )
+    wanted_NA = gae.advantages(outcomes)
+    assert torch.allclose(buffer.advantage_NA, wanted_NA, atol=1e-6)
+    assert torch.allclose(buffer.return_NA, gae.returns(outcomes), atol=1e-6)
+    without = dataclasses.replace(outcomes, value_NT=torch.zeros_like(buffer.value_NA))
+    assert not torch.allclose(wanted_NA, gae.advantages(without), atol=1e-2)
 
 
 def test_the_greedy_answer_is_scored_and_not_trained_on(session, monkeypatch, drawn):
