@@ -228,6 +228,38 @@ def test_kl_in_the_reward_is_charged_to_each_token_and_reported(session):
     assert not torch.allclose(plain.buffer.advantage_NA, buffer.advantage_NA, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("moving", "dials", "fixed"),
+    [
+        (
+            ["objective.beta=0.9", "objective.beta_schedule=linear"],
+            {"beta": 0.05},
+            ["objective.beta=0.05"],
+        ),
+        (
+            ["objective.entropy_coef=0.5", "objective.entropy_target=0.1"],
+            {"entropy_coef": 0.5, "entropy_coef_applied": 0.02},
+            ["objective.entropy_coef=0.02"],
+        ),
+    ],
+    ids=["beta", "entropy"],
+)
+def test_the_coefficient_of_the_step_is_that_of_the_loss(session, moving, dials, fixed):
+    found = []
+    for knobs in (moving, fixed):
+        policy = make_policy()
+        learner, state, _ = gathered(session, policy, GRPO, *knobs)
+        nudge(policy)
+        if knobs is moving:
+            begun = gradient(learner, state)
+            learner.dials = dials
+        found.append(gradient(learner, state))
+    (loss, grad, _), (wanted_loss, wanted, _) = found
+    assert loss == pytest.approx(wanted_loss, abs=1e-7)
+    assert float((grad - wanted).norm() / wanted.norm()) < 1e-6
+    assert float((begun[1] - wanted).norm() / wanted.norm()) > 1e-3
+
+
 def test_the_reference_is_asked_once_per_batch(session, monkeypatch):
     learner, state = make_learner(
         session, make_policy(), GRPO, "objective.beta=0.1", "batch.updates_per_rollout=3"
