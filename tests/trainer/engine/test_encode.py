@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tokenizers import processors
 
 from tests.trainer.engine.support import make_policy
 from tests.trainer.engine.templates import FAMILIES, chat, make_chat_policy, make_tokenizer
@@ -244,6 +245,19 @@ def test_roles_that_a_template_refuses_name_the_row(name, messages, reason):
         prompts_encode(policy, ["plain", TURNS[:1], messages])
     assert caught.value.index == 2
     assert "refuses the conversation" in str(caught.value)
+
+
+def test_a_prompt_stays_open_though_the_tokenizer_ends_every_text():
+    policy = make_chat_policy("gemma")
+    special = [
+        (token, policy.tokenizer.convert_tokens_to_ids(token)) for token in ("<bos>", "<eos>")
+    ]
+    policy.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=special
+    )
+    assert policy.tokenizer("two?")["input_ids"][-1] == policy.tokenizer.eos_token_id
+    (prompt,) = prompts_encode(policy, ["two?"])
+    assert shown(policy, prompt) == "<bos>two?"
 
 
 def test_bug_18_the_padding_token_may_end_answers():
