@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 
 def contradictions(spec: RunSpec) -> list[str]:
     """One sentence per contradiction, each begins with the field: `section.field: what to change`."""
+    found = list(_of_evaluation(spec))
     if spec.kind == "evaluate":
-        if spec.data.eval:
-            return []
-        return ["data.eval: an evaluation needs at least one source of held-out rows"]
-    found = [*_of_rewards(spec), *_of_reference(spec), *_of_coupling(spec)]
+        return found
+    found += [*_of_rewards(spec), *_of_reference(spec), *_of_coupling(spec), *_of_the_end(spec)]
     found += _of_rollouts(spec) if spec.online else _of_written_answers(spec)
     found += _of_reward_models(spec) if "score-head" in spec.objective.uses else []
     unknown = [name for name in spec.diagnostics if name not in registry.family("diagnostics")]
@@ -32,6 +31,17 @@ def contradictions(spec: RunSpec) -> list[str]:
     if spec.data.max_prompt_tokens >= spec.data.max_tokens:
         found.append("data.max_prompt_tokens: must be below data.max_tokens")
     return found
+
+
+def _of_evaluation(spec: RunSpec) -> Iterator[str]:
+    if spec.kind == "evaluate" and not spec.data.eval:
+        yield "data.eval: an evaluation needs at least one source of held-out rows"
+    samples = spec.evaluation.samples_per_prompt
+    if samples > 1 and spec.evaluation.temperature == 0:
+        yield (
+            f"evaluation.temperature: at 0 the {samples} answers to a prompt are one and the same; raise "
+            "it, or set evaluation.samples_per_prompt to 1"
+        )
 
 
 def _of_rewards(spec: RunSpec) -> Iterator[str]:
@@ -50,6 +60,11 @@ def _of_rollouts(spec: RunSpec) -> Iterator[str]:
         yield f"rollout.group_size: {name} compares answers of one prompt; use 2 or more"
     elif objection := advantage.objection(spec.rollout.group_size):
         yield f"advantage.{objection}"
+    if spec.rollout.top_k == 1:
+        yield (
+            "rollout.top_k: where one token is kept its probability is 1 whatever the weights are, and "
+            "nothing can be learned; use 0 (all) or more than 1"
+        )
     trains_critic, wants_critic = "critic" in spec.objective.uses, "critic" in advantage.needs
     if trains_critic and not wants_critic:
         fitting = _tags_needing("advantages", "critic")
@@ -96,6 +111,24 @@ def _of_coupling(spec: RunSpec) -> Iterator[str]:
         yield (
             f"objective.type: {_tag(objective)} couples the sequences of a batch, which is only "
             "possible for language models on pairs or labels; use another objective"
+        )
+
+
+def _of_the_end(spec: RunSpec) -> Iterator[str]:
+    """What moves as the run goes on goes by its steps: minutes would make a resumed run another one."""
+    if spec.budget.max_steps or spec.budget.max_epochs:
+        return
+    why = (
+        "which minutes alone do not tell; set budget.max_steps or budget.max_epochs too, or let it "
+        "stay as it is"
+    )
+    schedule, objective = spec.schedule, spec.objective
+    if schedule.after_warmup(0.0) != schedule.after_warmup(1.0):
+        yield f"schedule.type: {_tag(schedule)} goes by the share of the run that is done, {why}"
+    if objective.dials({}, {}, 0.0) != objective.dials({}, {}, 1.0):
+        yield (
+            f"objective.type: a coefficient of {_tag(objective)} goes by the share of the run that is "
+            f"done, {why}"
         )
 
 

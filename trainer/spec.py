@@ -220,7 +220,8 @@ class Budget(Section):
     max_epochs: float = Field(0, ge=0)
     """Passes over the training rows. Unit: epochs."""
     max_minutes: float = Field(0, ge=0, json_schema_extra={"live": True})
-    """Wall time of training, warm-up included. Unit: minutes."""
+    """Wall time of training, warm-up included; a schedule that falls needs steps or epochs beside it.
+    Unit: minutes."""
 
     @model_validator(mode="after")
     def _some_limit(self) -> Self:

@@ -14,6 +14,8 @@ KL = {"objective": {"type": "grpo", "beta": 0.1}}
 REINFORCE = {"objective": {"type": "reinforce"}}
 RATIO = {"objective": {"type": "reinforce", "importance_ratio": True}}
 DPO = {"objective": {"type": "dpo"}}
+MINUTES = {"budget": {"max_steps": 0, "max_minutes": 5}}
+FADING = {"objective": {"type": "grpo", "beta": 0.1, "beta_schedule": "linear"}}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,30 @@ DPO = {"objective": {"type": "dpo"}}
             "batch.updates_per_rollout",
             "dpo has no rollouts",
         ),
+        ({"rollout": {"top_k": 1}}, "rollout.top_k", "nothing can be learned"),
+        (
+            {"evaluation": {"samples_per_prompt": 4, "temperature": 0}},
+            "evaluation.temperature",
+            "the 4 answers to a prompt are one and the same",
+        ),
+        (
+            {
+                "kind": "evaluate",
+                "data": {"eval": [{"source": "noisy-sort"}]},
+                "evaluation": {"samples_per_prompt": 2, "temperature": 0},
+            },
+            "evaluation.temperature",
+            "set evaluation.samples_per_prompt to 1",
+        ),
+        *(
+            (
+                MINUTES | {"schedule": {"type": tag}},
+                "schedule.type",
+                f"{tag} goes by the share of the run that is done",
+            )
+            for tag in ("cosine", "linear", "wsd")
+        ),
+        (MINUTES | FADING, "objective.type", "set budget.max_steps or budget.max_epochs too"),
         (DPO | {"rollout": {"top_p": 0.9}}, "rollout.top_p", "set it to 1"),
         (DPO | {"rollout": {"top_k": 5}}, "rollout.top_k", "set it to 0"),
         (DPO | {"rollout": {"min_p": 0.1}}, "rollout.min_p", "set it to 0"),
@@ -99,6 +125,11 @@ def test_it_refuses_with_a_sentence_at_the_field(
         {"advantage": {"type": "remax"}, "rollout": {"group_size": 1}},
         {"batch": {"minibatches": 4, "prompts_per_step": 4, "updates_per_rollout": 3}},
         {"rollout": {"top_p": 0.9, "top_k": 5, "min_p": 0.1, "temperature": 0.7}},
+        {"rollout": {"top_k": 2}, "evaluation": {"temperature": 0}},
+        MINUTES | {"schedule": {"type": "constant", "warmup_steps": 9}},
+        MINUTES | {"schedule": {"type": "cosine", "floor": 1.0}},
+        FADING | {"budget": {"max_steps": 0, "max_epochs": 2, "max_minutes": 5}},
+        {"evaluation": {"samples_per_prompt": 4, "temperature": 0.1}},
         REINFORCE,
         RATIO | {"batch": {"minibatches": 2, "updates_per_rollout": 2}},
         KL | {"reference": {"sync_every": 4}},

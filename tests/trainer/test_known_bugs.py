@@ -32,8 +32,14 @@ def accepts(*overrides: str) -> bool:
 
 
 def has_distillation() -> bool:
-    """Whether some objective learns from another model's distribution."""
-    return any("distil" in tag for tag in registry.family("objectives"))
+    """Whether some objective says that it learns from another model's distribution."""
+    return any(_distils(tag, method) for tag, method in registry.family("objectives").items())
+
+
+def _distils(tag: str, method: type[registry.Method]) -> bool:
+    knobs = (field.description or "" for field in method.model_fields.values())
+    words = " ".join((tag, method.__doc__ or "", *knobs)).lower()
+    return "distil" in words or "teacher" in words
 
 
 def spreads_over_gpus() -> bool:
@@ -125,3 +131,13 @@ def test_the_check_sees_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_feature_is_seen_when_it_is_there() -> None:
     assert accepts("rollout.engine=native") and not accepts("rollout.engine=no-such-engine")
     assert accepts("resources.nodes=1")
+
+    class Imitation(registry.Objective):
+        """Learn from a larger model."""
+
+        weight: float = 1.0
+        """Weight of KL(teacher || policy)."""
+
+    assert _distils("imitation", Imitation) and not _distils(
+        "sft", registry.family("objectives")["sft"]
+    )

@@ -78,7 +78,8 @@ def answers_encode(
             texts.append(reason)
         except ValueError as error:
             raise BadRow(index, str(error)) from error
-    found = iter(_ids(policy, [text for text in texts if isinstance(text, str)], special=False))
+    pairs = zip(prompts, texts, strict=True)
+    found = iter(_behind(policy, [(p, text) for p, text in pairs if isinstance(text, str)]))
     return [ended(policy, next(found)) if isinstance(text, str) else text for text in texts]
 
 
@@ -95,7 +96,8 @@ def turns_encode(policy: Policy, messages: Messages) -> Turns:
     else:
         ids, trained = [], []
         texts = [text for piece in pieces for text in piece]
-        for number, piece in enumerate(_ids(policy, texts, special=False)):
+        pairs = [("".join(texts[:number]), text) for number, text in enumerate(texts)]
+        for number, piece in enumerate(_behind(policy, pairs)):
             ids += piece
             trained += [number % 2 == 1] * len(piece)
         whole = ids
@@ -160,6 +162,36 @@ def _ids(policy: Policy, texts: Sequence[str], *, special: bool) -> list[list[in
         return []
     encoded = policy.tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False)
     return [list(ids) for ids in encoded["input_ids"]]
+
+
+def _behind(policy: Policy, pairs: Sequence[tuple[Text, str]]) -> list[list[int]]:
+    """Token ids of texts that go on behind others: those that both together have behind the first ones.
+
+    Alone a text begins with a space of SentencePiece's, which nobody wrote. Where a token reaches across
+    the border the text is spelled as behind a line's end: what stands before keeps the tokens it has.
+    """
+    texts = [text for _, text in pairs]
+    alone = _ids(policy, texts, special=False)
+    if not policy.spaces_texts:
+        return alone
+    starts = [
+        start if isinstance(start, str) else render(policy.tokenizer, start, open_answer=True)
+        for start, _ in pairs
+    ]
+    joined = [start + text for start, text in zip(starts, texts, strict=True)]
+    lines = ["\n" + text for text in texts]
+    start_ids, joined_ids, line_ids = (
+        _ids(policy, some, special=False) for some in (starts, joined, lines)
+    )
+    (end_of_line,) = _ids(policy, ["\n"], special=False)
+    found = []
+    for ids, start, whole, line in zip(alone, start_ids, joined_ids, line_ids, strict=True):
+        if whole[: len(start)] == start:
+            ids = whole[len(start) :]
+        elif line[: len(end_of_line)] == end_of_line:
+            ids = line[len(end_of_line) :]
+        found.append(ids)
+    return found
 
 
 def _checked(index: int, policy: Policy, messages: Messages) -> str:

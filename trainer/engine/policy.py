@@ -74,6 +74,15 @@ class Policy:
         special |= set(self.tokenizer.all_special_ids)
         return frozenset(special - {self.tokens.get(tag, -1) for tag in THOUGHT_TAGS})
 
+    @cached_property
+    def spaces_texts(self) -> bool:
+        """Whether the tokenizer puts a space before whatever it is given, as SentencePiece does."""
+
+        def ids(text: str) -> list[int]:
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        return ids("\na") != ids("\n") + ids("a")
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Lower precision where it was asked for."""
         if self.dtype is torch.float32:

@@ -10,6 +10,10 @@ With x = log pi - log pi_ref, tokens sampled from pi_old, ratio = pi / pi_old, e
     ratio k2             about KL       neither
     -A logp, A = -k1     KL(pi||ref)    grad KL(pi || ref): KL in the reward
 
+Of answers with several tokens these are the divergences of each next token, behind answers as they were
+drawn. In the reward, where a return adds up what follows, a token answers for the later ones too: with
+advantages from returns the gradient is that of KL between whole answers.
+
 The tests check each row by enumeration. Where the sampler truncates (top_p, top_k, min_p), all three
 policies are those of the kept set, and so is the divergence.
 """

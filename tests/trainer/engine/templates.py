@@ -139,21 +139,50 @@ def tagged(template: str) -> str:
     )
 
 
-def make_tokenizer(name: str, *, tags: bool = False) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with the family's special tokens; BOS comes from its post-processor too."""
-    family = FAMILIES[name]
+def byte_level(special: list[str]) -> Tokenizer:
+    """Byte-level BPE, as Qwen and Llama 3 have it."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    inner.train_from_iterator(
-        TEXTS,
-        trainers.BpeTrainer(
-            vocab_size=320,
-            special_tokens=family["special"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
+    inner.train_from_iterator(TEXTS, trainer)
+    return inner
+
+
+def spaced(special: list[str], scheme: str) -> Tokenizer:
+    """SentencePiece's way, as Llama 2 and Mistral have it: spaces are marks, and one stands before a text.
+
+    `scheme` "first" puts it before the first piece only, "always" behind every special token too.
+    """
+    inner = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    spaces = decoders.Replace("\u2581", " ")
+    inner.decoder = decoders.Sequence(
+        [spaces, decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    letters = sorted(set("".join(TEXTS)) - {" "})
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=["<unk>", *special, *(f"<0x{byte:02X}>" for byte in range(256))],
+        initial_alphabet=["\u2581", *letters],
+        show_progress=False,
+    )
+    inner.train_from_iterator(TEXTS, trainer)
+    return inner
+
+
+def make_tokenizer(name: str, *, tags: bool = False, scheme: str = "") -> PreTrainedTokenizerFast:
+    """A tokenizer with the family's special tokens; BOS comes from its post-processor too.
+
+    Byte-level, or with a `scheme` that puts a space before texts.
+    """
+    family = FAMILIES[name]
+    inner = spaced(family["special"], scheme) if scheme else byte_level(family["special"])
     inner.add_tokens(family.get("plain", []))
     bos = family.get("bos")
     if bos:
@@ -169,8 +198,8 @@ def make_tokenizer(name: str, *, tags: bool = False) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def make_chat_policy(name: str, *, tags: bool = False, seed: int = 0) -> Policy:
-    tokenizer = make_tokenizer(name, tags=tags)
+def make_chat_policy(name: str, *, tags: bool = False, seed: int = 0, scheme: str = "") -> Policy:
+    tokenizer = make_tokenizer(name, tags=tags, scheme=scheme)
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tokenizers import processors
 
 from tests.trainer.engine.support import make_policy
 from tests.trainer.engine.templates import FAMILIES, chat, make_chat_policy, make_tokenizer
@@ -84,6 +85,46 @@ def test_bug_21_what_is_rendered_turn_by_turn_equals_the_generation_tags(name, s
     tagged = turns_encode(make_chat_policy(name, tags=True), messages)
     assert plain == tagged
     assert 0 < sum(plain.trained) < len(plain.trained)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_bug_21_a_space_before_every_text_is_in_neither_mask(name, scheme):
+    """SentencePiece begins a text with a space; a turn that is spelled alone would have one too many."""
+    plain = turns_encode(make_chat_policy(name, scheme=scheme), TURNS)
+    policy = make_chat_policy(name, tags=True, scheme=scheme)
+    assert policy.spaces_texts
+    assert plain == turns_encode(policy, TURNS)
+    whole = policy.tokenizer.apply_chat_template(TURNS, tokenize=True, return_dict=True)
+    ids = plain.prompt + plain.answer
+    assert ids == whole["input_ids"][: len(ids)]
+    assert 0 < sum(plain.trained) < len(plain.trained)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("scheme", ["first", "always"])
+@pytest.mark.parametrize("border", [("two?", "four"), ("two? ", "four"), ("two?", " four")])
+def test_bug_23_a_space_before_every_text_does_not_come_between_prompt_and_answer(
+    name, scheme, border
+):
+    policy = make_chat_policy(name, scheme=scheme)
+    asked, said = border
+    (prompt,), (answer,) = prompts_encode(policy, [asked]), answers_encode(policy, [asked], [said])
+    text = policy.tokenizer.decode(prompt + answer[:-1], skip_special_tokens=True)
+    assert text == asked + said
+    messages = chat(asked, said)
+    (prompt,), (answer,) = (
+        prompts_encode(policy, [messages[:1]]),
+        answers_encode(policy, [messages[:1]], [said]),
+    )
+    whole = policy.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)
+    assert prompt + answer == whole["input_ids"][: len(prompt + answer)]
+
+
+def test_only_some_tokenizers_put_a_space_before_texts():
+    assert not any(make_chat_policy(name).spaces_texts for name in FAMILIES)
+    assert not make_policy().spaces_texts
+    assert not make_policy(tokenizer="bpe", vocab_size=300).spaces_texts
 
 
 def test_bug_21_tags_that_mark_nothing_are_an_error_that_names_the_tokenizer():
@@ -204,6 +245,19 @@ def test_roles_that_a_template_refuses_name_the_row(name, messages, reason):
         prompts_encode(policy, ["plain", TURNS[:1], messages])
     assert caught.value.index == 2
     assert "refuses the conversation" in str(caught.value)
+
+
+def test_a_prompt_stays_open_though_the_tokenizer_ends_every_text():
+    policy = make_chat_policy("gemma")
+    special = [
+        (token, policy.tokenizer.convert_tokens_to_ids(token)) for token in ("<bos>", "<eos>")
+    ]
+    policy.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=special
+    )
+    assert policy.tokenizer("two?")["input_ids"][-1] == policy.tokenizer.eos_token_id
+    (prompt,) = prompts_encode(policy, ["two?"])
+    assert shown(policy, prompt) == "<bos>two?"
 
 
 def test_bug_18_the_padding_token_may_end_answers():

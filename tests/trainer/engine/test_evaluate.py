@@ -7,7 +7,9 @@ import itertools
 import pytest
 
 from tests.trainer.engine.support import KINDS
+from trainer.engine import evaluate
 from trainer.engine.evaluate import pass_at_k, pass_ks
+from trainer.engine.sampler import Sampling, sample
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -51,6 +53,29 @@ def test_sources_are_weighed(runs):
     for key in ("loss", "reward", "mean_length"):
         mean = (3 * values[6, f"eval/noisy-sort/{key}"] + values[6, f"eval/noisy-sort-2/{key}"]) / 4
         assert values[6, f"eval/{key}"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "how"),
+    [
+        ([], Sampling(5, 1.0)),
+        (["evaluation.temperature=0.3"], Sampling(5, 0.3)),
+        (["evaluation.max_new_tokens=3"], Sampling(3, 1.0)),
+        # What truncates training's rollouts leaves evaluation's alone.
+        (["rollout.temperature=0.7", "rollout.top_p=0.8"], Sampling(5, 1.0)),
+    ],
+)
+def test_answers_are_drawn_as_the_evaluation_says(runs, monkeypatch, knobs, how):
+    asked = []
+
+    def noted(policy, prompts, keys, how, **named):
+        asked.append((how, keys.shape))
+        return sample(policy, prompts, keys, how, **named)
+
+    monkeypatch.setattr(evaluate, "sample", noted)
+    plan = ["kind=evaluate", "evaluation.samples_per_prompt=2", *knobs]
+    assert runs.run("run", *KINDS["grpo"], *plan) == 0
+    assert asked == [(how, (6, 2))]
 
 
 def test_pass_at_k_is_the_average_over_all_subsets():

@@ -88,6 +88,21 @@ def test_micro_batches_change_neither_gradient_nor_metrics(session, method):
         assert values == pytest.approx(found[0][2], abs=1e-4)
 
 
+def test_terms_that_are_weighed_otherwise_are_given_their_own_weights(session, monkeypatch):
+    """The entropy bonus is a mean over tokens beside a loss that is one over answers."""
+    options = ["objective.aggregation=sequence-mean", "objective.entropy_coef=0.1"]
+    learner, state = make_learner(session, make_policy(), "objective.type=grpo", *options)
+    learner.gather(state, Means())
+    kind, seen = type(learner.spec.objective), []
+    loss = kind.loss
+    monkeypatch.setattr(kind, "loss", lambda self, batch: seen.append(batch) or loss(self, batch))
+    gradient(learner, state)
+    for batch in seen:
+        wanted_BT = batch.mask_BT.float() / batch.tokens
+        assert torch.allclose(batch.term_weight_BT["entropy"], wanted_BT)
+        assert not torch.allclose(batch.weight_BT, wanted_BT, rtol=1e-2)
+
+
 def test_the_first_update_clips_nothing_and_agrees_with_the_sampler(session):
     policy = make_policy()
     learner, state = make_learner(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
 from trainer.control import Control
 from trainer.engine.reference import Reference
 from trainer.objectives._controllers import steered_beta
+from trainer.registry import family
 
 GRPO = ["objective.type=grpo", "evaluation.every_steps=0"]
 
@@ -32,12 +35,27 @@ def test_the_rate_of_each_step_is_the_schedule_s_and_the_optimizer_s(runs, monke
     assert series(runs, "learning_rate") == pytest.approx(dict(enumerate(wanted, start=1)))
 
 
-def test_a_scheduled_coefficient_follows_the_share_of_the_run_that_is_done(runs):
+@pytest.fixture
+def given(monkeypatch):
+    """The beta that the loss was given, micro-batch by micro-batch, equal neighbours once."""
+    kind, found = family("objectives")["grpo"], []
+    loss = kind.loss
+
+    def noted(self, batch):
+        found.append(batch.dials["beta"])
+        return loss(self, batch)
+
+    monkeypatch.setattr(kind, "loss", noted)
+    return lambda: [beta for beta, _ in itertools.groupby(found)]
+
+
+def test_a_scheduled_coefficient_follows_the_share_of_the_run_that_is_done(runs, given):
     schedule = ["objective.beta=0.3", "objective.beta_schedule=linear", "objective.beta_end=0.9"]
     assert runs.run("run", *GRPO, *schedule) == 0
     assert series(runs, "beta") == pytest.approx(
         {step: 0.3 + 0.6 * (step - 1) / 6 for step in range(1, 7)}
     )
+    assert given() == list(series(runs, "beta").values())
 
 
 def test_a_steered_coefficient_answers_what_the_step_before_measured(runs):
@@ -53,11 +71,12 @@ def test_a_steered_coefficient_answers_what_the_step_before_measured(runs):
     assert len({round(value, 9) for value in beta.values()}) > 3
 
 
-def test_a_live_edit_of_a_coefficient_takes_effect_at_the_next_step(runs, stop_after):
+def test_a_live_edit_of_a_coefficient_takes_effect_at_the_next_step(runs, stop_after, given):
     stop_after(runs.dir("run"), 1, 3, Control("run", knobs={"objective.beta": 0.7}))
     assert runs.run("run", *GRPO, "objective.beta=0.1") == 0
     beta = series(runs, "beta")
     assert [beta[step] for step in range(1, 7)] == [0.1] * 3 + [0.7] * 3
+    assert given() == [0.1, 0.7]
 
 
 def test_a_live_edit_that_asks_for_a_reference_gets_one_in_the_middle_of_a_batch(runs, stop_after):

@@ -16,8 +16,7 @@ from trainer.engine.means import Means
 from trainer.engine.packing import Sequences, micro_batches
 from trainer.engine.reference import Reference
 from trainer.engine.rollout_metrics import _critic_metrics
-from trainer.engine.sampler import Sampled, Sampling, sample
-from trainer.engine.scoring import score
+from trainer.engine.sampler import Sampling, sample
 from trainer.engine.seeds import sample_keys
 
 GRPO = "objective.type=grpo"
@@ -229,6 +228,38 @@ def test_kl_in_the_reward_is_charged_to_each_token_and_reported(session):
     assert not torch.allclose(plain.buffer.advantage_NA, buffer.advantage_NA, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("moving", "dials", "fixed"),
+    [
+        (
+            ["objective.beta=0.9", "objective.beta_schedule=linear"],
+            {"beta": 0.05},
+            ["objective.beta=0.05"],
+        ),
+        (
+            ["objective.entropy_coef=0.5", "objective.entropy_target=0.1"],
+            {"entropy_coef": 0.5, "entropy_coef_applied": 0.02},
+            ["objective.entropy_coef=0.02"],
+        ),
+    ],
+    ids=["beta", "entropy"],
+)
+def test_the_coefficient_of_the_step_is_that_of_the_loss(session, moving, dials, fixed):
+    found = []
+    for knobs in (moving, fixed):
+        policy = make_policy()
+        learner, state, _ = gathered(session, policy, GRPO, *knobs)
+        nudge(policy)
+        if knobs is moving:
+            begun = gradient(learner, state)
+            learner.dials = dials
+        found.append(gradient(learner, state))
+    (loss, grad, _), (wanted_loss, wanted, _) = found
+    assert loss == pytest.approx(wanted_loss, abs=1e-7)
+    assert float((grad - wanted).norm() / wanted.norm()) < 1e-6
+    assert float((begun[1] - wanted).norm() / wanted.norm()) > 1e-3
+
+
 def test_the_reference_is_asked_once_per_batch(session, monkeypatch):
     learner, state = make_learner(
         session, make_policy(), GRPO, "objective.beta=0.1", "batch.updates_per_rollout=3"
@@ -244,37 +275,6 @@ def test_the_reference_is_asked_once_per_batch(session, monkeypatch):
         state.updates_done = state.step = turn
         gradient(learner, state)
     assert asked > 0 and len(calls) == asked
-
-
-# --- the greedy answer ---------------------------------------------------------------------------
-
-
-def test_the_greedy_answer_is_scored_and_not_trained_on(session):
-    policy = make_policy()
-    learner, state, values = gathered(session, policy, GRPO, "advantage.type=remax")
-    examples, _ = learner.cursor.take(state.visited, 4)
-    prompts = [example.prompt for example in examples]
-    keys = sample_keys(7, "anything", 1, list(range(4)), 1)
-    best = sample(policy, prompts, keys, Sampling(5, 0.0), budget=1 << 30, tick=lambda: None)
-    wanted = score(policy, learner.spec.rewards, examples, best, lambda: None).totals
-    buffer = learner.buffer
-    assert len(buffer.sequences.answers) == 16
-    assert values["reward_greedy"] == pytest.approx(sum(wanted) / 4)
-    sampled = [
-        score(policy, learner.spec.rewards, examples, [item], lambda: None).totals[0]
-        for item in _as_sampled(buffer)
-    ]
-    baseline = torch.tensor(wanted)[buffer.group_N]
-    assert torch.allclose(buffer.advantage_N, torch.tensor(sampled) - baseline, atol=1e-6)
-
-
-def _as_sampled(buffer):
-
-    for tokens, prompt, cut in zip(
-        buffer.sequences.answers, buffer.sequences.prompt_of, buffer.truncated_N, strict=True
-    ):
-        zeros = [0.0] * len(tokens)
-        yield Sampled(prompt, tokens, zeros, zeros, "length" if cut else "stop", zeros)
 
 
 # --- silence -------------------------------------------------------------------------------------

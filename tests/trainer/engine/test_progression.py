@@ -17,7 +17,7 @@ from trainer.engine.progression import repeatable, share_done, total_steps
         (["budget.max_steps=0", "budget.max_epochs=1"], 1, 3),
         (["budget.max_steps=0", "budget.max_epochs=2"], 4, 20),
         (["budget.max_steps=7", "budget.max_epochs=2"], 4, 7),
-        (["budget.max_steps=0", "budget.max_minutes=1"], 1, 0),
+        (["budget.max_steps=0", "budget.max_minutes=1", "schedule.type=constant"], 1, 0),
     ],
 )
 def test_epochs_are_counted_in_batches_and_each_batch_in_its_steps(overrides, updates, steps):

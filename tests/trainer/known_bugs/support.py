@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import torch
 
-from tests.trainer.engine.support import make_policy, tiny_spec
+from tests.trainer.engine.support import make_policy, nothing, tiny_spec
 from trainer import registry
 from trainer.engine.batches import Rollouts
 from trainer.engine.dataset import Cursor, parts_encode, parts_load
@@ -20,10 +20,13 @@ from trainer.engine.job import LEARNERS
 from trainer.engine.means import Means
 from trainer.engine.reference import Reference
 from trainer.engine.state import State
+from trainer.engine.update import optimizer_step
 from trainer.journal import read_events
 from trainer.spec import SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from trainer.engine.loop import Learner
     from trainer.engine.policy import Policy
     from trainer.engine.session import Session
@@ -130,21 +133,35 @@ def nudged(policy: Policy, size: float, seed: int = 1) -> None:
             parameter.add_(torch.randn(parameter.shape, generator=draw), alpha=size)
 
 
+class Kept(torch.optim.Optimizer):
+    """Moves no weight, and keeps the gradient that the step ended with."""
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        super().__init__(parameters, {"lr": 0.0})
+        self.gradients: list[torch.Tensor | None] = []
+
+    def step(self, closure: Any = None) -> None:
+        held = [p for group in self.param_groups for p in group["params"]]
+        self.gradients = [None if p.grad is None else p.grad.clone() for p in held]
+
+
 def gradient(
     learner: Learner, state: State, means: Means | None = None
 ) -> tuple[float, torch.Tensor, dict[str, float]]:
-    """Loss, flat gradient and metrics of one optimizer step that is not taken."""
-    model = learner.policy.model  # type: ignore[attr-defined]
-    model.zero_grad()
-    means = means or Means()
-    total = 0.0
-    for loss in learner.losses(state, means):
-        if loss.value.requires_grad:
-            loss.value.backward()
-        total += float(loss.value.detach())
-        means.add_loss(loss)
-    pieces = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
-    return total, torch.cat([piece.flatten().clone() for piece in pieces]), means.values()
+    """Loss, flat gradient and metrics of one optimizer step, the trainer's own, that moves nothing."""
+    policy = learner.policy  # type: ignore[attr-defined]
+    parameters = list(policy.model.parameters())
+    kept, means = Kept(parameters), means or Means()
+    values = optimizer_step(
+        policy, kept, learner.losses(state, means), means, lr=0.0, max_grad_norm=0.0, tick=nothing
+    )
+    for parameter, grad in zip(parameters, kept.gradients, strict=True):
+        parameter.grad = grad
+    pieces = [
+        (torch.zeros_like(p) if grad is None else grad).flatten()
+        for p, grad in zip(parameters, kept.gradients, strict=True)
+    ]
+    return values["loss"], torch.cat(pieces), means.values()
 
 
 def apart(one: torch.Tensor, two: torch.Tensor) -> float:

@@ -90,14 +90,16 @@ def test_bug_27_skipped_answers_give_the_gradient_of_answers_not_skipped(
 ):
     """All of the method's groups stay in every denominator."""
     found = []
+    silent = tiny_spec(*objectives()[name]).objective.silent_without_advantage
     for skip in (True, False):
         if not skip:
             kind = type(tiny_spec(*objectives()[name]).objective)
             monkeypatch.setattr(kind, "silent_without_advantage", property(lambda self: False))
         learner, state, means = gathered(session, make_policy(), *objectives()[name], nudge=0.01)
         found.append(gradient(learner, state, means))
-    (loss, grad, _), (whole_loss, whole, values) = found
+    (loss, grad, skipped), (whole_loss, whole, values) = found
     assert values["groups/skipped_tokens_frac"] == 0
+    assert (skipped["groups/skipped_tokens_frac"] > 0) == silent
     assert loss == pytest.approx(whole_loss, abs=1e-6)
     assert apart(grad, whole) < 2e-6
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.trainer.engine.support import tiny_spec
 from tests.trainer.engine.templates import FAMILIES, chat, make_chat_policy, make_tokenizer
+from trainer.engine.chat import UNTRAINED
 from trainer.engine.dataset import parts_encode, parts_load
 
 CHAT_FAMILIES = ["qwen", "llama", "gemma"]
@@ -89,13 +90,16 @@ def test_bug_21_rows_without_a_token_to_train_on_are_counted_and_never_trained_o
     policy = make_chat_policy("qwen")
     good = {"messages": chat("two plus two?", "four")}
     cut = {"messages": chat("two plus two? " * 12, "four")}
+    silent = {"prompt": chat("two plus two?"), "completion": [*chat("and five?")]}
     options = ["data.train_on=assistant", "data.overlong=truncate"]
-    part = encoded(policy, [good, cut], "sft", *options)
+    part = encoded(policy, [good, silent, cut, silent], "sft", *options)
     assert len(part.examples) == 2
+    assert part.dropped == {UNTRAINED: 2}
+    # A row that is cut keeps a token of the assistant's, or it goes as well.
     limit = len(part.examples[0].prompt) + 10
     small = [f"data.max_prompt_tokens={limit}", f"data.max_tokens={limit + 1}"]
     part = encoded(policy, [good, cut], "sft", *options, *small)
-    assert all(any(example.trained or [True]) for example in part.examples)
+    assert [len(example.answers[0]) for example in part.examples][1:] == [1]
     assert all(example.trained_tokens > 0 for example in part.examples)
 
 

@@ -12,6 +12,7 @@ import torch
 from tests.trainer.objectives.rollouts import objective
 from trainer.engine.batches import Rollouts
 from trainer.objectives._divergence import kl_problem
+from trainer.registry import Outcomes, family
 
 SIX = 6
 
@@ -114,6 +115,86 @@ def test_in_the_reward_only_k1_has_the_gradient_of_kl(estimator: str) -> None:
     right = estimator == "k1"
     assert (apart(found, wanted) < 1e-10) == right
     assert (kl_problem(estimator, ratio=True, place="reward") == "") == right
+
+
+def answers_of_two_tokens() -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+    """Logits of both tokens, and log-probabilities of all nine answers (N, T) by policy and reference."""
+    torch.manual_seed(4)
+    logits = [torch.randn(3, dtype=torch.double), torch.randn(3, 3, dtype=torch.double)]
+    refs = [torch.randn(3, dtype=torch.double), torch.randn(3, 3, dtype=torch.double)]
+    for one in logits:
+        one.requires_grad_()
+    first_N, second_N = torch.cartesian_prod(torch.arange(3), torch.arange(3)).unbind(1)
+
+    def logps(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return torch.stack(
+            [first.log_softmax(0)[first_N], second.log_softmax(1)[first_N, second_N]], 1
+        )
+
+    return logits, logps(*logits), logps(*refs)
+
+
+def gradient_of(value: torch.Tensor, logits: list[torch.Tensor]) -> torch.Tensor:
+    found = torch.autograd.grad(value, logits, retain_graph=True)
+    return torch.cat([one.flatten() for one in found])
+
+
+@pytest.mark.parametrize("advantage", ["gae", "reinforce-plus-plus"])
+def test_in_the_reward_a_token_answers_for_what_follows(advantage: str) -> None:
+    """Over whole answers: with the return to go, the gradient is exactly that of the answers' KL."""
+    logits, logp_NT, ref_NT = answers_of_two_tokens()
+    chance_N = logp_NT.sum(1).exp()
+    wanted = gradient_of((chance_N * (logp_NT - ref_NT).sum(1)).sum(), logits)
+    method = family("advantages")[advantage](type=advantage)
+    whole_NT = torch.ones(9, 2, dtype=torch.bool)
+    outcomes = Outcomes(
+        torch.zeros(9, dtype=torch.double),
+        torch.arange(9),
+        whole_NT,
+        penalty_NT=(logp_NT - ref_NT).detach(),
+        value_NT=torch.zeros(9, 2, dtype=torch.double),
+    )
+    if advantage == "gae":
+        method = method.model_copy(update={"lam": 1.0, "whiten": False})
+    advantage_NT = method.advantages(outcomes)
+    batch = Rollouts(
+        mask_BT=whole_NT,
+        old_logp_BT=logp_NT.detach(),
+        advantage_BT=advantage_NT,
+        group_B=torch.arange(9),
+        max_new_tokens=2,
+        weight_BT=chance_N.detach()[:, None].expand(9, 2),
+        logp_BT=logp_NT,
+    )
+    found = gradient_of(objective("reinforce").loss(batch).value, logits)
+    if advantage == "gae":
+        assert apart(found, wanted) < 1e-10
+    # Whitening shifts all tokens alike, which an exact expectation does not see, and scales them.
+    assert float(torch.dot(found, wanted) / found.norm() / wanted.norm()) == pytest.approx(1)
+
+
+def test_in_the_loss_a_token_answers_for_itself() -> None:
+    """KL of each next token behind the answers as they were drawn; how they were drawn is not moved."""
+    logits, logp_NT, ref_NT = answers_of_two_tokens()
+    chance_N = logp_NT.sum(1).exp().detach()
+    batch = Rollouts(
+        mask_BT=torch.ones(9, 2, dtype=torch.bool),
+        old_logp_BT=logp_NT.detach(),
+        advantage_BT=torch.zeros(9, 2, dtype=torch.double),
+        group_B=torch.arange(9),
+        max_new_tokens=2,
+        ref_logp_BT=ref_NT,
+        weight_BT=chance_N[:, None].expand(9, 2),
+        logp_BT=logp_NT,
+    )
+    found = gradient_of(objective("grpo", beta=1.0).loss(batch).value, logits)
+    first_3 = (logp_NT - ref_NT)[::3, 0]
+    second_33 = (logp_NT - ref_NT)[:, 1].view(3, 3)
+    p_3, q_33 = logp_NT[::3, 0].exp(), logp_NT[:, 1].view(3, 3).exp()
+    of_tokens = (p_3 * first_3).sum() + (p_3.detach() * (q_33 * second_33).sum(1)).sum()
+    assert apart(found, gradient_of(of_tokens, logits)) < 1e-10
+    of_answers = gradient_of((logp_NT.sum(1).exp() * (logp_NT - ref_NT).sum(1)).sum(), logits)
+    assert apart(found, of_answers) > 0.05
 
 
 @pytest.mark.parametrize("tag", ["gspo", "cispo", "sapo", "gmpo", "dppo", "reinforce"])

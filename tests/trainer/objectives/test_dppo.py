@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from tests.trainer.objectives.rollouts import Row, assert_by_hand, objective, rollouts
+from tests.trainer.objectives.rollouts import Row, assert_by_hand, objective, outcome, rollouts
 
 
 def kept(row: Row, low: float, high: float, drift: float) -> np.ndarray:
@@ -33,6 +34,16 @@ def test_its_clip_ratios_count_masked_tokens() -> None:
     metrics = assert_by_hand(method, lambda row: kept(row, 0.05, 0.02, 1e-3))
     assert metrics["clip_ratio/low_mean"] == pytest.approx(float(low.sum()) / batch.tokens)
     assert metrics["clip_ratio/high_mean"] == pytest.approx(float(high.sum()) / batch.tokens)
+
+
+def test_the_pull_back_reaches_what_the_masks_take_away() -> None:
+    """Tokens below the entropy quantile and answers that left the policy are held all the same."""
+    batch, masks = rollouts(), {"top_entropy": 0.3, "off_policy_delta": 0.05}
+    free = outcome(objective("dppo", drift_coef=0.0, **masks), batch)[1]["logp_BT"]
+    held = outcome(objective("dppo", drift_coef=0.5, **masks), batch)[1]["logp_BT"]
+    assert (free[batch.mask_BT] == 0).sum() > 20
+    gap_BT = torch.where(batch.mask_BT, batch.logp_BT - batch.old_logp_BT, 0.0)
+    assert torch.allclose(held - free, gap_BT / batch.tokens, rtol=1e-6, atol=1e-9)
 
 
 def test_without_the_pull_back_an_answer_without_advantage_is_silent() -> None:

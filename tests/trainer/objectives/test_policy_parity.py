@@ -251,6 +251,43 @@ def test_the_entropy_bonus_equals_trl(case: str, top: float) -> None:
     assert found["entropy/trained"] > 0
 
 
+def test_reinforce_with_a_constant_normaliser_is_trl_s_rloo_at_its_first_step() -> None:
+    """TRL's ratio is that of the whole answer: on policy its gradient is -A / N at every token."""
+    from trl.trainer.rloo_trainer import RLOOTrainer
+
+    batch = dense()
+    mask_BT = batch.mask_BT
+    logp_BT = batch.logp_BT.clone().requires_grad_()
+    trainer = RLOOTrainer.__new__(RLOOTrainer)
+    attributes = {
+        "model": SimpleNamespace(training=True),
+        "accelerator": accelerator(),
+        "aux_loss_enabled": False,
+        "epsilon_low": 0.2,
+        "epsilon_high": 0.2,
+        "_get_per_token_logps_and_entropies": lambda *_, **__: (logp_BT, batch.entropy_BT, None),
+        "_metrics": {"train": defaultdict(list)},
+    }
+    for name, value in attributes.items():
+        setattr(trainer, name, value)
+    ids = torch.zeros(mask_BT.shape, dtype=torch.long)
+    trainer._compute_loss(
+        None,
+        {
+            "prompt_ids": ids[:, :1],
+            "prompt_mask": ids[:, :1] + 1,
+            "completion_ids": ids,
+            "completion_mask": mask_BT.long(),
+            "advantages": batch.advantage_BT[:, 0],
+            "old_logps": (batch.logp_BT * mask_BT).sum(1),
+        },
+    ).backward()
+    method = objective("reinforce", aggregation="constant")
+    for parts in (SPLITS[0], SPLITS[2]):
+        ours = outcome(method, batch, parts)[1]["logp_BT"] * batch.max_new_tokens
+        assert (ours - logp_BT.grad).norm() < TOLERANCE * logp_BT.grad.norm()
+
+
 def test_the_entropy_controller_equals_trl_step_by_step() -> None:
     """Twelve steps whose entropy falls below the target and rises again: loss and coefficient."""
     knobs = {"entropy_coef": 0.01, "entropy_target": 0.5, "entropy_coef_step": 0.007}
