@@ -112,11 +112,15 @@ def ship_for(server: Served, points: int, repeat: int) -> tuple[float, list[floa
     streams = Stream.objects.filter(run__in=runs.values(), source="trainer")
     while not (begun_at := streams.aggregate(n=Sum("cursor"))["n"] or 0):
         time.sleep(0.005)
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), sum(server.web.cpu_times()[:2])
     while (done := streams.aggregate(n=Sum("cursor"))["n"]) < steps * SHIPS:
         time.sleep(0.02)
         assert all(ship.poll() in (None, 0) for ship in ships)
     took = time.perf_counter() - begun
+    worked = sum(server.web.cpu_times()[:2]) - worked
+    print(
+        f"{'web process':>20}: {worked / (done - begun_at) / KEYS * 1e6:.2f} s of CPU a million points"
+    )
     over.set()
     beside.join()
     for ship in ships:
