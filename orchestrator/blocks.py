@@ -2,7 +2,8 @@
 
 A chunk holds the metrics lines of one push, all names together. A block holds up to `BLOCK` points of one
 series and attempt in the order of their journal, column by column, and beside them the points that stand
-for each `GRAIN` of them: first, last, lowest and highest, first and last NaN. Little-endian everywhere.
+for each `GRAIN` of them: first, last, lowest and highest, first and last NaN, and those on both sides of the
+largest leap of steps and of time. Little-endian everywhere.
 
 Shapes: L lines, P points of a chunk; N points of a block or curve; B buckets.
 """
@@ -84,8 +85,13 @@ def integers_unpack(data: bytes, count: int) -> NDArray[np.int64]:
 
 def picks_make(points: NDArray[Any], start: int) -> NDArray[Any]:
     """What stands for a block (N,) whose first point is its attempt's `start`-th: dtype PICK, in order."""
-    grain = (start + np.arange(len(points))) >> GRAIN_BITS
-    places = picked(points["value"], bucket_starts(grain))
+    starts = bucket_starts((start + np.arange(len(points))) >> GRAIN_BITS)
+    chosen = np.zeros(len(points), bool)
+    chosen[picked(points["value"], starts)] = True
+    for axis in ("step", "time"):
+        before, _ = leaps(np.diff(points[axis].astype(float)), starts)
+        chosen[before] = chosen[before + 1] = True
+    places = np.flatnonzero(chosen)
     picks = np.empty(len(places), PICK)
     picks["place"] = places
     for name in ("step", "time", "value"):
@@ -122,6 +128,24 @@ def picked(values: NDArray[Any], starts: NDArray[np.intp]) -> NDArray[np.intp]:
         held = bucket[places]
         chosen[places[np.append(True, held[1:] != held[:-1])] if len(places) else places] = True
     return np.flatnonzero(chosen)
+
+
+def leaps(
+    ahead: NDArray[Any], starts: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The place before the largest distance between neighbours within each bucket, and that distance.
+
+    `ahead` (N - 1,) holds the distance of each place to the next one, -inf where it is not known; of equal
+    distances the first one counts. Buckets without a known distance are left out.
+    """
+    within = np.append(ahead, -np.inf)
+    within[starts[1:] - 1] = -np.inf
+    largest = np.maximum.reduceat(within, starts)
+    bucket = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(within))))
+    places = np.flatnonzero((within == largest[bucket]) & (within > -np.inf))
+    held = bucket[places]
+    places = places[np.append(True, held[1:] != held[:-1])] if len(places) else places
+    return places, within[places]
 
 
 def _ends_choose(chosen: NDArray[Any], kind: NDArray[Any], bucket: NDArray[Any]) -> None:

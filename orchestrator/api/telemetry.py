@@ -35,7 +35,7 @@ def run_series(
     run_id: str,
     names: Annotated[str, Query(alias="keys", max_length=60_000)] = "",
     x: str = "step",
-    points: Annotated[int, Query(ge=6, le=100_000)] = 1500,
+    points: Annotated[int, Query(ge=8, le=100_000)] = 1500,
     start: Annotated[float | None, Query(alias="from")] = None,
     end: Annotated[float | None, Query(alias="to")] = None,
     attempt: Annotated[int | None, Query(ge=0, lt=2**31)] = None,

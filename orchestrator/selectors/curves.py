@@ -72,11 +72,19 @@ class Curve:
         missing = int(np.isnan(values).sum())
         if len(points) <= most:
             return Curve(points, values, values, len(points), missing, reduced=False)
-        return _thinned(points, bits_for(spans_of(points["number"]), most), len(points), missing)
+        bits = bits_for(spans_of(points["number"]), most)
+        return _thinned(points, bits, points["step"], None, len(points), missing)
 
 
-def _thinned(points: NDArray[Any], bits: int, total: int, missing: int) -> Curve:
-    thinned = thin(points["number"], points["value"], bits)
+def _thinned(
+    points: NDArray[Any],
+    bits: int,
+    x: NDArray[Any],
+    close: NDArray[np.bool_] | None,
+    total: int,
+    missing: int,
+) -> Curve:
+    thinned = thin(points["number"], points["value"], bits, x, close)
     return Curve(points[thinned.places], thinned.low, thinned.high, total, missing, reduced=True)
 
 
@@ -213,11 +221,18 @@ class Plan:
         held = picks if self.coarse else raw
         whole = self._numbered([(key[1], key[2], held[key]) for key in keys_of(self.whole)])
         points = np.concatenate([self.seen, whole])
-        points = points[np.argsort(points["number"], kind="stable")]
+        order = np.argsort(points["number"], kind="stable")
+        points = points[order]
         if self.bits is None or not len(points):
             values = points["value"]
             return Curve(points, values, values, self.total, self.missing, reduced=False)
-        return _thinned(points, self.bits, self.total, self.missing)
+        x, close = points[self.window.axis], None
+        if self.coarse:
+            # Between two picks of a block others were left out, unless their numbers follow each other.
+            pick = order >= len(self.seen)
+            apart = (np.diff(points["number"]) > 1) & (np.diff(points["attempt"]) == 0)
+            close = ~(pick[1:] & pick[:-1] & apart)
+        return _thinned(points, self.bits, x, close, self.total, self.missing)
 
     def _numbered(self, spans: Sequence[tuple[int, int, NDArray[Any]]]) -> NDArray[Any]:
         """Points or picks of spans, each with its attempt and the place of its first point, numbered."""

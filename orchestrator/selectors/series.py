@@ -23,7 +23,7 @@ __all__ = ["cursor_of", "points_after", "series_keys", "series_read"]
 TOKENS_AXIS = "tokens"
 AXES = ("step", "time", TOKENS_AXIS)
 TOKENS = "num_tokens"
-POINTS_LEAST, POINTS_MOST = 6, 100_000
+POINTS_LEAST, POINTS_MOST = 8, 100_000
 
 LISTS = ("x", "y", "min", "max", "nan_x")
 

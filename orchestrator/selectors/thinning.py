@@ -16,7 +16,10 @@ from orchestrator import blocks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-POINTS_PER_BUCKET = 6  # first, last, lowest, highest, first and last NaN
+POINTS_PER_BUCKET = 8
+"""First, last, lowest and highest, first and last NaN, and both sides of a gap."""
+GAP = 4
+"""A leap of so many times the mean distance of the bucket's other neighbours is a gap."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,45 @@ def bits_for(spans: NDArray[np.int64], most: int) -> int:
     return 63
 
 
-def thin(numbers: NDArray[Any], values: NDArray[Any], bits: int) -> Thinned:
-    """Thin points with rising numbers (N,) and their values (N,) to buckets of 2**bits numbers.
+def thin(
+    numbers: NDArray[Any],
+    values: NDArray[Any],
+    bits: int,
+    x: NDArray[Any],
+    close: NDArray[np.bool_] | None = None,
+) -> Thinned:
+    """Thin points with rising numbers (N,), their values (N,) and places `x` (N,) to buckets of 2**bits numbers.
 
-    Points that stand for parts of a bucket (`blocks.picks_make`) serve as well as all of its points.
+    Points that stand for parts of a bucket (`blocks.picks_make`) serve as well as all of its points; `close`
+    (N - 1,) then says between which of them no other was left out.
     """
     starts = blocks.bucket_starts(numbers >> bits)
-    places = blocks.picked(values, starts)
+    chosen = np.zeros(len(numbers), bool)
+    chosen[blocks.picked(values, starts)] = True
+    for place in _gaps(numbers, x.astype(float), starts, close):
+        chosen[place : place + 2] = True
+    places = np.flatnonzero(chosen)
     bucket = np.searchsorted(starts, places, side="right") - 1
     return Thinned(
         places,
         np.fmin.reduceat(values, starts)[bucket],
         np.fmax.reduceat(values, starts)[bucket],
     )
+
+
+def _gaps(
+    numbers: NDArray[Any],
+    x: NDArray[np.float64],
+    starts: NDArray[np.intp],
+    close: NDArray[np.bool_] | None,
+) -> NDArray[np.intp]:
+    """The point before the gap of each bucket that has one."""
+    ahead = np.diff(x)
+    if close is not None:
+        ahead[~close] = -np.inf
+    places, widths = blocks.leaps(ahead, starts)
+    bucket = np.searchsorted(starts, places, side="right") - 1
+    first, last = starts[bucket], np.append(starts[1:], len(x))[bucket] - 1
+    others = numbers[last] - numbers[first] - 1
+    rest = (x[last] - x[first] - widths) / np.maximum(others, 1)
+    return places[(others > 0) & (widths > 0) & (widths >= GAP * rest)]

@@ -2,6 +2,7 @@
 
 const NONE = "–";
 const WORDS = { NaN: "NaN", Infinity: "∞", "-Infinity": "−∞" };
+const SIZES = [[1e12, "T"], [1e9, "G"], [1e6, "M"]];
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 
 /** Three significant digits; whole numbers in full with thin spaces. */
@@ -24,6 +25,14 @@ function decimal(value) {
 
 function spaced(text) {
   return text.replace(/\B(?=(\d{3})+(?!\d))/g, "\u2009");
+}
+
+/** As `figure`, where there is room for seven characters: from a million on with a letter for the size. */
+export function shortFigure(value) {
+  const large = Math.abs(value);
+  if (!Number.isFinite(value) || large < 999_950 || large >= 1e15) return figure(value);
+  const [size, letter] = SIZES.find(([least]) => large >= least * 0.99995);
+  return figure(Number((value / size).toPrecision(4))) + letter;
 }
 
 /** Seconds as at most two units. */

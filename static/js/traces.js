@@ -1,6 +1,6 @@
 /** From curves to Plotly traces, edge labels and seams. No DOM: everything comes in, plain objects go out. */
 import { places } from "./axis.js";
-import { figure } from "./format.js";
+import { figure, shortFigure } from "./format.js";
 import { gapWidth, gapsOf, lonely, withBreaks } from "./gaps.js";
 import { smooth } from "./smooth.js";
 
@@ -86,7 +86,7 @@ function edgeLabels(drawn, look) {
   const span = Math.max(...values) - Math.min(...values) || 1;
   const close = labels.length === 2 && Math.abs(labels[0].y - labels[1].y) < span * 0.1;
   return labels.slice(0, 4).map(({ y, pen }, at) => ({
-    xref: "paper", x: 1, xanchor: "left", y, yanchor: "middle", showarrow: false, text: figure(y), xshift: 4,
+    xref: "paper", x: 1, xanchor: "left", y, yanchor: "middle", showarrow: false, text: shortFigure(y), xshift: 4,
     yshift: close ? (labels[at].y > labels[1 - at].y || (at === 0 && labels[0].y === labels[1].y) ? 6 : -6) : 0,
     font: { size: 11, color: pen.colour, family: look.mono },
   }));

@@ -179,3 +179,24 @@ def test_a_tile_judges_by_its_bounds(
 def test_numbers_look_as_the_server_writes_them(module_page: Page, value: Any, text: str) -> None:
     shown = call(module_page, "format.js", "figure", value)
     assert shown.replace("\u2009", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (979, "979"),
+        (123_456, "123 456"),
+        (999_949, "999 949"),
+        (999_960, "1M"),
+        (512_000_000, "512M"),
+        (-256_307_200, "−256M"),
+        (999_999_999, "1G"),
+        (1.5e12, "1.50T"),
+        (2e16, "2.00e16"),
+        (0.25, "0.250"),
+        ("NaN", "NaN"),
+    ],
+)
+def test_the_label_of_a_last_value_is_short(module_page: Page, value: Any, text: str) -> None:
+    shown = call(module_page, "format.js", "shortFigure", value)
+    assert shown == text.replace(" ", "\u2009")

@@ -97,7 +97,9 @@ def test_picks_follow_the_grain_of_the_whole_attempt() -> None:
     """A block that begins within a grain shares that grain with the block before it."""
     points = np.zeros(10, blocks.POINT)
     points["value"] = [5, 1, 9, 2, 2, 2, 2, 2, 2, 7]
+    points["step"] = [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]
+    points["time"] = [0, 1, 2, 3, 4, 5, 6, 90, 91, 92]
     picks = blocks.picks_make(points, start=blocks.GRAIN - 3)
-    # Points 0-2 end one grain, 3-9 begin the next.
-    assert picks["place"].tolist() == [0, 1, 2, 3, 9]
-    assert picks["value"].tolist() == [5, 1, 9, 2, 7]
+    # Points 0-2 end one grain, 3-9 begin the next, which leaps in steps behind 4 and in time behind 6.
+    assert picks["place"].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 9]
+    assert picks["value"].tolist() == [5, 1, 9, 2, 2, 2, 2, 2, 7]

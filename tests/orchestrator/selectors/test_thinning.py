@@ -19,10 +19,10 @@ from orchestrator.selectors.thinning import POINTS_PER_BUCKET, bits_for, spans_o
             st.floats(allow_nan=True, allow_infinity=True, width=64),
             st.sampled_from([math.nan, 0.0, 1.0]),
         ),
-        min_size=7,
+        min_size=9,
         max_size=300,
     ),
-    st.integers(6, 60),
+    st.integers(8, 80),
     st.randoms(use_true_random=False),
 )
 def test_thinning_is_exact(values: list[float], most: int, chance) -> None:
@@ -30,7 +30,7 @@ def test_thinning_is_exact(values: list[float], most: int, chance) -> None:
     numbers = np.array(sorted(chance.sample(range(3 * len(values)), len(values))))
     y = np.array(values)
     bits = bits_for(spans_of(numbers), most)
-    thinned = thin(numbers, y, bits)
+    thinned = thin(numbers, y, bits, numbers)
     assert len(thinned.places) <= most
     kept = y[thinned.places]
     known = y[~np.isnan(y)]
@@ -47,11 +47,24 @@ def test_thinning_is_exact(values: list[float], most: int, chance) -> None:
 def test_a_growing_curve_keeps_its_old_buckets() -> None:
     values = np.random.default_rng(0).normal(size=4096)
     numbers = np.arange(4096)
-    bits = [bits_for(spans_of(numbers[:n]), 500) for n in (3300, 4096)]
+    bits = [bits_for(spans_of(numbers[:n]), 600) for n in (3300, 4096)]
     assert bits == [6, 6]
-    short, long = thin(numbers[:3300], values[:3300], 6), thin(numbers, values, 6)
+    short = thin(numbers[:3300], values[:3300], 6, numbers[:3300])
+    long = thin(numbers, values, 6, numbers)
     settled = [place for place in short.places.tolist() if place < 3300 // 64 * 64]
     assert settled and set(settled) <= set(long.places.tolist())
+
+
+def test_both_sides_of_a_gap_are_kept_and_even_steps_are_no_gap() -> None:
+    numbers, values = np.arange(64), np.zeros(64)
+    x = np.where(numbers < 21, numbers, numbers + 300)
+    assert thin(numbers, values, 6, x).places.tolist() == [0, 20, 21, 63]
+    assert thin(numbers, values, 6, 50 * numbers).places.tolist() == [0, 63]
+    # Where points were left out between two picks, their distance says nothing.
+    few = np.array([0, 20, 21, 40, 63])
+    close = np.diff(few) == 1
+    assert thin(few, values[few], 6, x[few], close).places.tolist() == [0, 1, 2, 4]
+    assert thin(few, values[few], 6, few, close).places.tolist() == [0, 4]
 
 
 @pytest.mark.parametrize(
