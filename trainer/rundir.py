@@ -118,6 +118,11 @@ class AttemptDir:
         return self.path / "control.json"
 
     @property
+    def past(self) -> Path:
+        """What attempts on other machines changed and met: a list of {attempt, step, knobs} or {attempt, asks}."""
+        return self.path / "past.json"
+
+    @property
     def lease(self) -> Path:
         """server, token: what `ship` needs to speak for this attempt (mode 0600)."""
         return self.path / "lease.json"
