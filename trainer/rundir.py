@@ -19,6 +19,7 @@ from trainer.events import JOURNALS
 from trainer.spec import RunSpec, spec_hash, spec_parse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from trainer.events import Source
@@ -92,6 +93,13 @@ class RunDir:
         matches = (re.fullmatch(r"step-(\d+)", item.name) for item in self.checkpoints.iterdir())
         steps = sorted(int(match[1]) for match in matches if match)
         return [step for step in steps if (self.checkpoint(step) / "manifest.json").exists()]
+
+    def is_void(self, step: int, voids: Iterable[Sequence[int]]) -> bool:
+        """Whether a rollback [attempt, step] took back the checkpoint at `step`."""
+        saved_by = json.loads((self.checkpoint(step) / "manifest.json").read_text()).get(
+            "attempt", 0
+        )
+        return any(saved_by <= attempt and step > behind for attempt, behind in voids)
 
     def checkpoint(self, step: int) -> Path:
         """The folder of the checkpoint at `step`."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.journal import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from trainer.engine.orders import Orders
     from trainer.rundir import RunDir
@@ -68,8 +68,13 @@ class Changes:
         self._done |= requests
 
 
-def past_changes(run: RunDir, number: int) -> tuple[list[Applied], dict[str, int]]:
-    """What attempts before `number` applied, by step, and the highest number of each request they met."""
+def past_changes(
+    run: RunDir, number: int, voids: Sequence[tuple[int, int]] = ()
+) -> tuple[list[Applied], dict[str, int]]:
+    """What attempts before `number` applied, by step, and the highest number of each request they met.
+
+    What a rollback took back, as (attempt, step), is left out.
+    """
     told: dict[int, list[dict[str, Any]]] = {}
     past = run.attempt(number).past
     if past.exists():
@@ -84,7 +89,12 @@ def past_changes(run: RunDir, number: int) -> tuple[list[Applied], dict[str, int
     for event in events:
         for name, count in event.get("asks", {}).items():
             done[name] = max(done.get(name, 0), int(count))
-    return history(events), done
+    standing = [
+        event
+        for event in events
+        if not any(event["attempt"] <= at and event.get("step", 0) > step for at, step in voids)
+    ]
+    return history(standing), done
 
 
 def history(events: Iterable[dict[str, Any]]) -> list[Applied]:

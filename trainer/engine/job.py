@@ -227,7 +227,7 @@ class Job:
         reference = self.models.reference(policy, saver.start, warm=warm)
         changes = None
         if not warm:
-            past, done = past_changes(folder, self.session.attempt.number)
+            past, done = past_changes(folder, self.session.attempt.number, self.session.voids)
             changes = Changes(self.session.orders, past, done, state.knobs)
         learner = _learner(spec.objective)(self.session, spec, policy, reference, cursor)
         evaluation = None
