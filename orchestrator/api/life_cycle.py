@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Field, Query, Router, Schema
@@ -16,6 +16,7 @@ from orchestrator.api.shapes import Curve, Listed, RunOut, Strict
 from orchestrator.selectors.changes import steering
 from orchestrator.selectors.forks import lineage_read
 from orchestrator.selectors.removals import removal_shape, removals_list
+from orchestrator.selectors.run_seams import run_seams as seams_of
 from orchestrator.selectors.series import series_keys
 from orchestrator.services import live_knobs, shelf
 
@@ -62,6 +63,16 @@ class SteeringOut(Schema):
     may_evaluate: bool
     open: bool
     """Whether changes are taken: the run trains and has not ended."""
+
+
+class SeamOut(Schema):
+    """A line across a run's curves."""
+
+    step: int
+    time: float
+    """Unix time by the node's clock."""
+    label: str
+    kind: Literal["fork", "attempt", "knob"]
 
 
 class Segment(Schema):
@@ -157,6 +168,12 @@ def removal_report(request: HttpRequest, payload: RemovedIn) -> dict[str, Any]:
     """A node says what it has freed."""
     told = shelf.removal_report(node=request.auth, run_id=payload.run, freed=payload.bytes)
     return {"applied": told}
+
+
+@router.get("/runs/{run_id}/seams", response=list[SeamOut], tags=["telemetry"])
+def run_seams(request: HttpRequest, run_id: str) -> list[dict[str, Any]]:
+    """Where a run's curves have seams: a fork, a new attempt, a live change with its old and new value."""
+    return seams_of(run_or_404(run_id))
 
 
 @router.get("/runs/{run_id}/lineage", response=list[Segment], tags=["telemetry"])

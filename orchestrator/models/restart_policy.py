@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from trainer.problems import SpecError, problems_of
+from trainer.problems import Problem, SpecError, problems_of
 
 RuleAction = Literal["exclude-node", "no-retry", "retry"]
 ACTIONS: dict[RuleAction, str] = {
@@ -55,4 +55,9 @@ def policy_parse(raw: Any) -> RestartPolicy:
     try:
         return RestartPolicy.model_validate(raw)
     except ValidationError as error:
-        raise SpecError(problems_of(error)) from error
+        raise SpecError(
+            [
+                Problem(path=f"policy.{one.path}".rstrip("."), message=one.message)
+                for one in problems_of(error)
+            ]
+        ) from error

@@ -1,4 +1,4 @@
-"""Where a run's curves have seams: a new attempt took over, or a knob changed while it ran."""
+"""Where a run's curves have seams: a new attempt took over, a knob changed while it ran, or it left its parent."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def run_seams(run: Run) -> list[dict[str, Any]]:
     """`{step, time, label, kind}` for every seam, oldest first."""
     events = Event.objects.filter(run=run, source="trainer", type__in=("status", "alert"))
     found: list[dict[str, Any]] = []
+    if run.parent_step is not None:
+        label = f"fork of {run.parent_name} at step {run.parent_step}"
+        found.append(
+            {"step": 0, "time": run_began(run), "label": label[:LABEL_LENGTH], "kind": "fork"}
+        )
     begun: set[int] = set()
     for event in events.order_by("id"):
         if event.type == "alert":
