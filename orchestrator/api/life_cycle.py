@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Field, Query, Router, Schema
 
 from orchestrator.api.access import OPERATORS
 from orchestrator.api.nodes import NodeToken
-from orchestrator.api.problems import Conflict
 from orchestrator.api.runs import Key, _steer, run_or_404
-from orchestrator.api.shapes import Curve, Listed, RunOut, Strict
+from orchestrator.api.shapes import Curve, Listed, RemovalOut, RunOut, Strict
 from orchestrator.selectors.changes import steering
 from orchestrator.selectors.forks import lineage_read
 from orchestrator.selectors.removals import removal_shape, removals_list
 from orchestrator.selectors.run_seams import run_seams as seams_of
 from orchestrator.selectors.series import series_keys
 from orchestrator.services import live_knobs, shelf
-
-if TYPE_CHECKING:
-    from orchestrator.models import Removal
 
 router = Router(tags=["runs"])
 
@@ -72,6 +67,8 @@ class SeamOut(Schema):
     time: float
     """Unix time by the node's clock."""
     label: str
+    """Short, for a chart."""
+    text: str
     kind: Literal["fork", "attempt", "knob"]
 
 
@@ -85,21 +82,6 @@ class Segment(Schema):
     offset: int
     """Its step s lies at s + offset on the step axis of the run that was asked for."""
     curves: dict[str, Curve]
-
-
-class RemovalOut(Schema):
-    """The files of a deleted run on one machine."""
-
-    run: str
-    name: str
-    by: str
-    node: str | None
-    """None is the server's own disk."""
-    asked: datetime
-    done: datetime | None
-    bytes: int | None
-    """Freed there; null while the node has not spoken."""
-    rows: dict[str, int]
 
 
 class RemovedIn(Strict):
@@ -139,20 +121,6 @@ def run_unarchive(request: HttpRequest, run_id: str, idempotency_key: Key = None
     return _steer(request, run_id, idempotency_key, shelf.run_unarchive)
 
 
-@router.delete("/runs/{run_id}", auth=OPERATORS, response=Listed[RemovalOut])
-def run_delete(request: HttpRequest, run_id: str) -> dict[str, Any]:
-    """Delete a run that has ended: its rows, its files here, and by their next heartbeat those on nodes.
-
-    A run that goes on, or that another one still needs, is refused with 409. The answer says what was freed.
-    """
-    run_or_404(run_id)
-    try:
-        found = shelf.run_delete(run_id=run_id, user=request.auth.user)
-    except ValueError as error:
-        raise Conflict(str(error)) from error
-    return _listed(found, len(found))
-
-
 @router.get("/removals", response=Listed[RemovalOut])
 def removal_list(
     request: HttpRequest,
@@ -160,7 +128,8 @@ def removal_list(
     per_page: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> dict[str, Any]:
     """Deleted runs and what was freed where, newest first."""
-    return _listed(*removals_list(page=page, per_page=per_page))
+    found, count = removals_list(page=page, per_page=per_page)
+    return {"items": [removal_shape(one) for one in found], "count": count}
 
 
 @router.post("/removals", auth=NodeToken(), response=dict[str, Any])
@@ -195,7 +164,3 @@ def run_lineage(
     if len(wanted) > KEYS_MOST:
         raise ValueError(f"{len(wanted)} metrics at once; {KEYS_MOST} is the most")
     return lineage_read(run=run, keys=wanted, x=x, points=points)
-
-
-def _listed(found: list[Removal], count: int) -> dict[str, Any]:
-    return {"items": [removal_shape(one) for one in found], "count": count}

@@ -9,11 +9,21 @@ from ninja import Header, Query, Router
 
 from orchestrator.api.access import OPERATORS, owned
 from orchestrator.api.problems import Conflict
-from orchestrator.api.shapes import Listed, Reason, RunCreate, RunOut, RunPatch, SpecCheck, SpecOut
+from orchestrator.api.shapes import (
+    Listed,
+    Reason,
+    RemovalOut,
+    RunCreate,
+    RunOut,
+    RunPatch,
+    SpecCheck,
+    SpecOut,
+)
+from orchestrator.selectors.removals import removal_shape
 from orchestrator.selectors.runs import Archived, run_shape, runs_list
 from orchestrator.selectors.runs import run_get as run_find
 from orchestrator.selectors.spec_review import spec_review
-from orchestrator.services import runs
+from orchestrator.services import runs, shelf
 from orchestrator.services.idempotency import once, request_digest
 
 if TYPE_CHECKING:
@@ -98,6 +108,20 @@ def run_patch(request: HttpRequest, run_id: str, payload: RunPatch) -> dict[str,
     changes = payload.model_dump(exclude_unset=True)
     runs.run_patch(run_id=run_id, user=request.auth.user, changes=changes)
     return run_shape(run_or_404(run_id))
+
+
+@router.delete("/runs/{run_id}", auth=OPERATORS, response=Listed[RemovalOut])
+def run_delete(request: HttpRequest, run_id: str) -> dict[str, Any]:
+    """Delete a run that has ended: its rows, its files here, and by their next heartbeat those on nodes.
+
+    A run that goes on, or that another one still needs, is refused with 409. The answer says what was freed.
+    """
+    owned(run_or_404(run_id), request.auth)
+    try:
+        found = shelf.run_delete(run_id=run_id, user=request.auth.user)
+    except ValueError as error:
+        raise Conflict(str(error)) from error
+    return {"items": [removal_shape(one) for one in found], "count": len(found)}
 
 
 @router.get("/runs/{run_id}/spec", response=SpecOut)

@@ -117,6 +117,21 @@ class RunOut(Schema):
     checkpoints: int
 
 
+class RemovalOut(Schema):
+    """The files of a deleted run on one machine."""
+
+    run: str
+    name: str
+    by: str
+    node: str | None
+    """None is the server's own disk."""
+    asked: datetime
+    done: datetime | None
+    bytes: int | None
+    """Freed there; null while the node has not spoken."""
+    rows: dict[str, int]
+
+
 class CheckpointOut(Schema):
     """Saved weights."""
 

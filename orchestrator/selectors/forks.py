@@ -6,9 +6,11 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.selectors.changes import past_changes
 from orchestrator.selectors.points import points_fetch, superseded_removed
 from orchestrator.selectors.series import TOKENS, series_read
 from trainer.spec import CHECKPOINT_PREFIX
+from trainer.specfile import set_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +32,22 @@ class Ancestor:
 
 
 def fork_spec(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The spec of the checkpoint's run, started from that checkpoint."""
+    """The spec of the checkpoint's run as it was at that step, live changes included, started from there."""
     spec: dict[str, Any] = copy.deepcopy(checkpoint.run.spec)
-    # What was trained already is in the weights: no warm-up again.
-    spec["model"] |= {"name": f"{CHECKPOINT_PREFIX}{checkpoint.pk}", "warm_start": ""}
+    # The checkpoint has a shape, and what was trained already is in its weights: no warm-up again.
+    name = f"{CHECKPOINT_PREFIX}{checkpoint.pk}"
+    for path, value in {**checkpoint.run.overrides, **knobs_at(checkpoint)}.items():
+        set_path(spec, path, value)
+    spec["model"] |= {"name": name, "warm_start": "", "options": {}, "revision": ""}
     return spec
+
+
+def knobs_at(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The live knobs that had been applied when the checkpoint was saved."""
+    told = [one for one in past_changes(checkpoint.run) if "knobs" in one]
+    before = [one for one in told if one["attempt"] <= checkpoint.attempt]
+    applied = [one["knobs"] for one in before if one["step"] <= checkpoint.step]
+    return dict(applied[-1]) if applied else {}
 
 
 def fork_name(checkpoint: Checkpoint) -> str:

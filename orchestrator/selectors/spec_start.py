@@ -112,7 +112,7 @@ def _from_checkpoint(key: str) -> Start:
     if found is None:
         raise ValueError(f"there is no checkpoint {key}, or its files were removed")
     start = _from_run(found.run_id)
-    start.raw = {**start.raw, "model": fork_spec(found)["model"], "name": fork_name(found)}
+    start.raw = {**fork_spec(found), "name": fork_name(found)}
     start.source = f"run {found.run.name} at step {found.step}"
     start.fork = found.pk
     return start
