@@ -38,7 +38,8 @@ def fork_spec(checkpoint: Checkpoint) -> dict[str, Any]:
     name = f"{CHECKPOINT_PREFIX}{checkpoint.pk}"
     for path, value in {**checkpoint.run.overrides, **knobs_at(checkpoint)}.items():
         set_path(spec, path, value)
-    spec["model"] |= {"name": name, "warm_start": "", "options": {}, "revision": ""}
+    model = {"name": name, "warm_start": "", "options": {}, "revision": ""}
+    spec["model"] = {**spec.get("model", {}), **model}
     return spec
 
 
