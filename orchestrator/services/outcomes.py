@@ -239,6 +239,6 @@ def _facts_of(run: Run, ending: Ending) -> dict[str, Any]:
 
 def _both(asked: str, ending: Ending) -> str:
     """Who asked; and what happened, when the trainer did not end as asked."""
-    if ending.state == "failed":
-        return f"{asked} {ending.message}".strip()
-    return f"{asked} {FORCED}" if ending.message.endswith(FORCE) else asked
+    more = FORCED if ending.message.endswith(FORCE) else ""
+    more = ending.message if ending.state == "failed" else more
+    return f"{asked.rstrip('.')}. {more}".strip() if more else asked

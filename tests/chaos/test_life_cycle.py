@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow]
 
 STAGED = '''
-"""Rewards that fail on purpose."""
+"""Methods that fail on purpose."""
 
 import json
 import sys
@@ -45,16 +45,21 @@ class Hungry(Reward):
         return 1.0
 '''
 SICK = '''
-class Sick(Reward):
-    """Is infinite from the 400th answer of a process on while the rate is high."""
+from trainer.objectives.sft import SFT
 
-    type: Literal["sick"] = "sick"
 
-    def score(self, answer: Answer) -> float | None:
-        """A length, or infinity."""
+class SickSFT(SFT):
+    """SFT whose 26th loss and all behind it are no number while the rate is high."""
+
+    type: Literal["sick-sft"] = "sick-sft"
+
+    def loss(self, batch):
+        """SFT's, or not a number."""
+        found = super().loss(batch)
         CALLS[0] += 1
-        high = spec()["optimizer"]["lr"] > 5e-4
-        return float("inf") if high and CALLS[0] > 400 else float(len(answer.text))
+        if CALLS[0] > 25 and spec()["optimizer"]["lr"] > 5e-4:
+            found.value = found.value * float("nan")
+        return found
 '''
 BROKEN = '''
 class Broken(Reward):
@@ -73,9 +78,13 @@ class Broken(Reward):
 def stack() -> Iterator[Stack]:
     found = Stack(slots=2)
     methods = found.folder / "methods"
-    methods.mkdir()
-    for name, code in {"hungry": HUNGRY, "sick": SICK, "broken": BROKEN}.items():
-        (methods / f"{name}.py").write_text(STAGED + code)
+    for family, name, code in (
+        ("rewards", "hungry", HUNGRY),
+        ("rewards", "broken", BROKEN),
+        ("objectives", "sick_sft", SICK),
+    ):
+        (methods / family).mkdir(parents=True, exist_ok=True)
+        (methods / family / f"{name}.py").write_text(STAGED + code)
     found.env["ANNEAL_METHODS"] = str(methods)
     try:
         found.up()
@@ -115,14 +124,14 @@ def test_without_a_policy_it_fails(stack: Stack) -> None:
 
 
 def test_nan_rolls_back_to_the_last_healthy_checkpoint_with_a_lower_rate(stack: Stack) -> None:
-    raw = spec(60, rewards=[{"type": "sick"}], optimizer={"lr": 1e-3}, data=spec()["data"])
+    raw = spec(60, objective={"type": "sick-sft"}, rewards=[], optimizer={"lr": 1e-3})
     raw["data"]["eval"] = []
     policy = {"on_nan": "rollback", "nan_lr_factor": 0.25}
     run_id = stack.launch(raw, policy=policy)
     run = stack.wait_state(run_id, "finished", "failed", within=120)
     assert (run["state"], run["restarts"], run["attempt"]) == ("finished", 1, 2), run
     (told,) = alerts(stack, run_id, "nan-rollback")
-    # 16 answers a step: the 401st is one of step 26, whose last checkpoint before is that of step 20.
+    # Every tenth step was saved.
     assert told == (
         "Rolled back to step 20, optimizer.lr 0.001 → 0.00025. First bad signal at step 26."
     )
@@ -203,7 +212,7 @@ def test_a_trainer_that_does_not_listen_is_ended_by_force_and_the_run_says_who_a
     # Its promise is 60 s; TERM is not heard by a stopped process, KILL is.
     run = stack.wait_state(run_id, "stopped", within=120)
     assert run["reason"] == (
-        "Stopped by admin: enough It did not end in time and was ended by force."
+        "Stopped by admin: enough. It did not end in time and was ended by force."
     )
     assert len(alerts(stack, run_id, "stop-escalated")) == 2
     assert not trainer.alive()
