@@ -50,6 +50,14 @@ class RestartPolicy(BaseModel):
         return self != RestartPolicy(nan_lr_factor=self.nan_lr_factor)
 
 
+def policy_stored(raw: Any) -> RestartPolicy:
+    """The policy that a run was stored with; the usual one where it is of another version."""
+    try:
+        return RestartPolicy.model_validate(raw)
+    except ValidationError:
+        return RestartPolicy()
+
+
 def policy_parse(raw: Any) -> RestartPolicy:
     """The policy of plain data. Raises SpecError with one problem per faulty field."""
     try:

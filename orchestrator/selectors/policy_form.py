@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
-from orchestrator.models.restart_policy import ACTIONS, RestartPolicy, RuleAction
+from orchestrator.models.restart_policy import ACTIONS, RestartPolicy, RuleAction, policy_stored
 from trainer.spec import Problem, SpecError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
 
 def policy_fields(raw: dict[str, Any]) -> dict[str, Any]:
     """What the fields of a stored policy show, and their choices."""
-    policy = RestartPolicy.model_validate(raw)
+    policy = policy_stored(raw)
     return {
         "on_oom": policy.on_oom,
         "on_nan": policy.on_nan,

@@ -8,7 +8,7 @@ from django.db import DataError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from orchestrator.models import Checkpoint, LogLine, Node, Point, Process, Series
-from orchestrator.models.restart_policy import RestartPolicy, policy_parse
+from orchestrator.models.restart_policy import RestartPolicy, policy_parse, policy_stored
 from orchestrator.selectors.changes import spec_with_overrides
 from orchestrator.selectors.spec_arithmetic import row_tokens, tokens_per_step
 from orchestrator.services.facts import event_add
@@ -52,12 +52,12 @@ def _pattern_problem(pattern: str) -> str:
 def decides_late(run: Run) -> bool:
     """Whether only host's word ends an attempt: it comes behind the log that rules look at, and when the
     trainer's memory is free."""
-    return RestartPolicy.model_validate(run.policy).acts
+    return policy_stored(run.policy).acts
 
 
 def failed(run: Run, ending: Ending) -> dict[str, Any]:
     """What a failed attempt makes of its run, which people want to go on."""
-    policy = RestartPolicy.model_validate(run.policy)
+    policy = policy_stored(run.policy)
     rule, line = _matching(run, policy, ending)
     if rule is not None:
         shown = f"The log rule '{rule.pattern}' matched “{line[:200]}”"
@@ -66,10 +66,15 @@ def failed(run: Run, ending: Ending) -> dict[str, Any]:
         return _by_rule(run, ending, rule, shown)
     if ending.cause in CURABLE:
         return restarted(run, ending)
-    if ending.cause == "oom" and policy.on_oom == "smaller-microbatch":
-        return _smaller(run, ending)
-    if ending.cause == "nan" and policy.on_nan == "rollback":
-        return _rolled_back(run, ending, policy.nan_lr_factor)
+    try:
+        if ending.cause == "oom" and policy.on_oom == "smaller-microbatch":
+            return _smaller(run, ending)
+        if ending.cause == "nan" and policy.on_nan == "rollback":
+            return _rolled_back(run, ending, policy.nan_lr_factor)
+    except SpecError as error:
+        # Methods may have changed on the server since; what a node says is stored all the same.
+        why = f"The policy could not act: {str(error).splitlines()[0]}"
+        return ended(ending.cause, f"{ending.message} {why}")
     return ended(ending.cause, ending.message)
 
 

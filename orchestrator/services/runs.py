@@ -138,7 +138,8 @@ def run_retry(*, run_id: str, user: User) -> Run:
             raise ValueError(
                 f"Only a run that failed or was stopped can be retried; this one is {run.state}."
             )
-        _go_on(run, user, "Retried", restarts=0)
+        # Whoever retries has looked: nodes that a rule has ruled out get another chance.
+        _go_on(run, user, "Retried", restarts=0, excluded_nodes=[])
     return run
 
 

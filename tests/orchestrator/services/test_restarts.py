@@ -14,7 +14,7 @@ from orchestrator.services.ingest import push_ingest
 from orchestrator.services.outcomes import Ending, attempt_end, events_apply
 from orchestrator.services.placement import schedule
 from orchestrator.services.restarts import policy_checked
-from orchestrator.services.runs import run_create, run_patch
+from orchestrator.services.runs import run_create, run_patch, run_retry, run_stop
 from tests.orchestrator.conftest import SPEC
 from trainer.spec import SpecError
 
@@ -290,3 +290,23 @@ def test_a_lost_node_is_retried_elsewhere(working, joined):
     run.node.save()
     run = again(run)
     assert (run.node.name, run.attempt) == ("n2", 2)
+
+
+def test_a_policy_or_a_spec_of_another_version_does_not_stand_in_the_way_of_facts(failing):
+    run = failing({"on_oom": "smaller-microbatch"})
+    Run.objects.update(spec={"objective": {"type": "forgotten"}})
+    run = fail(run, "oom", "too large.")
+    assert (run.state, run.cause) == ("failed", "oom")
+    assert run.reason.startswith("too large. The policy could not act: objective")
+    other = failing({}, name="other")
+    Run.objects.filter(pk=other.pk).update(policy={"on_rain": "umbrella"})
+    assert fail(other, "killed").state == "queued"
+
+
+def test_a_person_who_retries_gives_a_node_that_was_ruled_out_another_chance(failing, ada):
+    run = fail(failing({"log_rules": [NCCL]}), "crash", "NCCL error 5")
+    assert run.excluded_nodes == ["n1"]
+    run_stop(run_id=run.pk, user=ada)
+    run = run_retry(run_id=run.pk, user=ada)
+    assert (run.excluded_nodes, run.restarts) == ([], 0)
+    assert schedule() == 1
