@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.selectors.changes import past_changes
-from orchestrator.selectors.points import points_fetch, superseded_removed
+from orchestrator.selectors.points import points_stored
 from orchestrator.selectors.series import TOKENS, series_read
 from trainer.spec import CHECKPOINT_PREFIX
 from trainer.specfile import set_path
@@ -101,19 +101,18 @@ def lineage_read(
 
 def _moment(one: Ancestor) -> float | None:
     """When the ancestor logged its last step before the fork."""
-    rows = _until(one, None)
-    return float(rows["time"].max()) if len(rows) else None
+    last = _last_before(one)
+    return None if last is None else float(last["time"])
 
 
 def _tokens(one: Ancestor) -> float:
     """How many tokens the ancestor had processed at the fork."""
-    rows = _until(one, TOKENS)
-    return float(rows["value"][-1]) if len(rows) else 0.0
+    last = _last_before(one)
+    return 0.0 if last is None else float(last["value"])
 
 
-def _until(one: Ancestor, key: str | None) -> Any:
-    rows = points_fetch(
-        run=one.run, keys=[key or TOKENS], where="AND step <= %s", values=[one.step]
-    )
-    found = rows.get(key or TOKENS)
-    return superseded_removed(found) if found is not None else []
+def _last_before(one: Ancestor) -> Any:
+    """The count of tokens that the ancestor logged last before the fork, by the newest attempt that came there."""
+    found = points_stored(one.run, [TOKENS]).get(TOKENS, [])
+    before = [points[points["step"] <= one.step] for _, points in found]
+    return next((points[-1] for points in reversed(before) if len(points)), None)

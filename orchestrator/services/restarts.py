@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from django.db import DataError, OperationalError, connection, transaction
 from django.utils import timezone
 
-from orchestrator.models import Checkpoint, LogLine, Node, Point, Process, Series
+from orchestrator.models import Checkpoint, LogLine, Node, Process
 from orchestrator.models.restart_policy import RestartPolicy, policy_parse, policy_stored
 from orchestrator.selectors.changes import spec_with_overrides
+from orchestrator.selectors.points import points_stored
 from orchestrator.selectors.spec_arithmetic import row_tokens, tokens_per_step
 from orchestrator.services.facts import event_add
 from trainer.live import value_at
@@ -172,11 +174,9 @@ def _rolled_back(run: Run, ending: Ending, factor: float) -> dict[str, Any]:
 
 def _first_sick_step(run: Run) -> int | None:
     """The first step of the attempt whose loss or gradient was no number."""
-    series = Series.objects.filter(run=run, key__in=SICK)
-    points = Point.objects.filter(series__in=series, attempt=run.attempt)
-    values = ("NaN", "Infinity", "-Infinity")
-    bad = points.filter(value__in=[float(value) for value in values])
-    return bad.order_by("step").values_list("step", flat=True).first()
+    found = points_stored(run, SICK, after=(run.attempt, 0)).values()
+    sick = [points["step"][~np.isfinite(points["value"])] for each in found for _, points in each]
+    return min((int(steps.min()) for steps in sick if len(steps)), default=None)
 
 
 def _matching(run: Run, policy: RestartPolicy, ending: Ending) -> tuple[LogRule | None, str]:

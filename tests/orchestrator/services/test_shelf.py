@@ -10,10 +10,11 @@ from django.core.exceptions import PermissionDenied
 
 from orchestrator.models import (
     Attempt,
+    Block,
     Checkpoint,
+    Chunk,
     Event,
     LogLine,
-    Point,
     Removal,
     Run,
     Sample,
@@ -91,9 +92,9 @@ def test_a_deleted_run_leaves_no_row_and_no_file_and_says_what_was_freed(ended, 
     taken = disk_bytes(folder)
     (removal,) = run_delete(run_id=run.pk, user=ada)
     assert taken >= 300_000 and removal.bytes == taken and not folder.exists()
-    for model in (Run, Attempt, Checkpoint, Event, LogLine, Point, Sample, Series):
+    for model in (Run, Attempt, Checkpoint, Event, LogLine, Block, Chunk, Sample, Series):
         assert not model.objects.exists(), model
-    assert (removal.rows["point"], removal.rows["sample"], removal.rows["run"]) == (20, 3, 1)
+    assert (removal.rows["chunk"], removal.rows["sample"], removal.rows["run"]) == (1, 3, 1)
     assert other is None and Removal.objects.get().done is not None
 
 
