@@ -24,7 +24,7 @@ class Migration(migrations.Migration):
             "run",
             "parent",
             models.ForeignKey(
-                null=True, on_delete=django.db.models.deletion.SET_NULL, related_name="forks", to="orchestrator.run"
+                blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name="forks", to="orchestrator.run"
             ),
         ),
         migrations.AddField("run", "parent_step", models.BigIntegerField(null=True)),
