@@ -96,9 +96,11 @@ class RunDir:
 
     def is_void(self, step: int, voids: Iterable[Sequence[int]]) -> bool:
         """Whether a rollback [attempt, step] took back the checkpoint at `step`."""
-        saved_by = json.loads((self.checkpoint(step) / "manifest.json").read_text()).get(
-            "attempt", 0
-        )
+        try:
+            manifest = json.loads((self.checkpoint(step) / "manifest.json").read_text())
+        except (OSError, ValueError):
+            return False  # a damaged one is passed over by whoever looks for the newest
+        saved_by = manifest.get("attempt", 0) if isinstance(manifest, dict) else 0
         return any(saved_by <= attempt and step > behind for attempt, behind in voids)
 
     def checkpoint(self, step: int) -> Path:
