@@ -24,6 +24,7 @@ ROUTERS = (
     "health",
     "runs",
     "forks",
+    "life_cycle",
     "telemetry",
     "truth",
     "catalog",

@@ -14,6 +14,7 @@ from orchestrator.api.problems import Conflict, problem
 from orchestrator.api.shapes import Listed, Strict
 from orchestrator.selectors.nodes import node_shape, nodes_list
 from orchestrator.services import claims, nodes
+from orchestrator.services.shelf import removals_of
 
 if TYPE_CHECKING:
     from orchestrator.models import Node
@@ -120,14 +121,15 @@ def claim_fail(request: HttpRequest, payload: FailIn) -> dict[str, Any]:
 
 @router.post("/heartbeats", auth=NodeToken(), response=dict[str, Any])
 def heartbeat(request: HttpRequest, payload: HeartbeatIn) -> dict[str, Any]:
-    """Note that a node and its runs are there; the answer names attempts that must end."""
+    """Note that a node and its runs are there; the answer names attempts that must end, and
+    deleted runs whose files it is to remove."""
     try:
         stale = nodes.node_heartbeat(node=request.auth, **payload.model_dump())
     except nodes.NodeReplaced as error:
         raise HttpError(410, str(error)) from error
     except ValueError as error:
         raise Conflict(str(error)) from error
-    return {"fenced": stale}
+    return {"fenced": stale, "remove": removals_of(request.auth)}
 
 
 @router.get("/nodes", response=Listed[dict[str, Any]])

@@ -9,6 +9,7 @@ from ninja import Field, Schema
 from pydantic import ConfigDict
 
 from orchestrator.models import State
+from orchestrator.models.restart_policy import RestartPolicy
 from trainer.spec import RunSpec
 
 Item = TypeVar("Item")
@@ -38,6 +39,7 @@ class RunCreate(Strict):
     tags: list[str] = Field(default_factory=list, max_length=32)
     priority: int = Field(0, ge=-1000, le=1000)
     max_restarts: int = Field(3, ge=0, le=100)
+    policy: RestartPolicy = RestartPolicy()
 
 
 class SpecCheck(Schema):
@@ -59,6 +61,8 @@ class RunPatch(Strict):
     tags: list[str] = Field(default_factory=list, max_length=32)
     notes: str = Field("", max_length=20_000)
     priority: int = Field(0, ge=-1000, le=1000)
+    max_restarts: int = Field(3, ge=0, le=100)
+    policy: RestartPolicy = RestartPolicy()
     knobs: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -96,7 +100,14 @@ class RunOut(Schema):
     restarts: int
     desired: str
     desired_by: str
+    desired_at: datetime | None
     knobs: dict[str, Any]
+    policy: RestartPolicy
+    overrides: dict[str, Any]
+    excluded_nodes: list[str]
+    archived: datetime | None
+    parent: str | None
+    parent_step: int | None
     complete: bool
     waits_for: str | None
     last_contact: datetime | None
@@ -104,6 +115,21 @@ class RunOut(Schema):
     primary: Primary
     eta_seconds: float | None
     checkpoints: int
+
+
+class RemovalOut(Schema):
+    """The files of a deleted run on one machine."""
+
+    run: str
+    name: str
+    by: str
+    node: str | None
+    """None is the server's own disk."""
+    asked: datetime
+    done: datetime | None
+    bytes: int | None
+    """Freed there; null while the node has not spoken."""
+    rows: dict[str, int]
 
 
 class CheckpointOut(Schema):

@@ -4,6 +4,7 @@ from orchestrator.models.checkpoint import Checkpoint
 from orchestrator.models.dataset import Dataset
 from orchestrator.models.node import Node
 from orchestrator.models.points import Block, Chunk, Series
+from orchestrator.models.removal import Removal
 from orchestrator.models.run import (
     ENDED,
     Attempt,
@@ -36,6 +37,7 @@ __all__ = [
     "Node",
     "Process",
     "Pulse",
+    "Removal",
     "Role",
     "Run",
     "Sample",

@@ -41,7 +41,7 @@ def prepare(order: dict[str, Any], *, data_dir: Path, server: Server, gpus: list
     if not run.exists():
         _spec_write(run, order["spec"])
     if order["resume"]:
-        _own_checkpoint(run, order["resume"], server)
+        _own_checkpoint(run, order["resume"], order["voids"], server)
     arguments = ["resume", str(run.path), "--attempt", str(attempt.number)]
     for part, option in (("model", "--model-path"), ("reference", "--reference-path")):
         name = order["spec"].get(part, {}).get("name", "")
@@ -51,9 +51,12 @@ def prepare(order: dict[str, Any], *, data_dir: Path, server: Server, gpus: list
             raise CannotPrepare(f"{part}.name: {name} has no checkpoint (any more).")
     for pk, dataset in order["inputs"]["datasets"].items():
         arguments += ["--dataset", f"{pk}={_dataset(pk, dataset, data_dir, server)}"]
+    for number, step in order["voids"]:
+        arguments += ["--void", f"{number}:{step}"]
+    arguments += [f"{path}={json.dumps(value)}" for path, value in order["overrides"].items()]
     attempt.path.mkdir(parents=True, exist_ok=True)
-    if order.get("knobs"):
-        Control(knobs=order["knobs"]).write(attempt.control)
+    write_atomic(attempt.past, json.dumps(order["past"]))
+    Control(knobs=order["knobs"], asks=order["asks"]).write(attempt.control)
     lease = {"server": server.socket_url, "token": order["lease_token"], "gpus": gpus}
     write_atomic(attempt.lease, json.dumps(lease), 0o600)
     return Prepared(attempt, arguments)
@@ -66,9 +69,12 @@ def _spec_write(run: RunDir, raw: dict[str, Any]) -> None:
         raise CannotPrepare(f"This node does not take the spec: {error}") from error
 
 
-def _own_checkpoint(run: RunDir, place: dict[str, Any], server: Server) -> None:
+def _own_checkpoint(
+    run: RunDir, place: dict[str, Any], voids: list[list[int]], server: Server
+) -> None:
     """Fetch the run's own newest checkpoint when it was saved on another machine."""
-    if not any(step >= place["step"] for step in run.checkpoint_steps()):
+    standing = [step for step in run.checkpoint_steps() if not run.is_void(step, voids)]
+    if not any(step >= place["step"] for step in standing):
         _checkpoint_fetch(place, run.checkpoint(place["step"]), server)
 
 

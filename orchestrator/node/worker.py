@@ -132,6 +132,8 @@ def _beat(node: ThisNode, every: float, ending: threading.Event) -> None:
             answer = node.server.post("/heartbeats", _sign_of_life(node, every))
             for stale in answer["fenced"]:
                 node.hosts.fence(stale["run"], stale["attempt"])
+            for gone in answer.get("remove", []):
+                _remove(node, gone)
         except Unreachable as error:
             log.warning("no answer to the heartbeat: %s", error)
         except Refused as refusal:
@@ -142,6 +144,13 @@ def _beat(node: ThisNode, every: float, ending: threading.Event) -> None:
             # Heartbeats must outlive whatever goes wrong around one of them.
             log.exception("heartbeat")
         ending.wait(every)
+
+
+def _remove(node: ThisNode, gone: dict[str, Any]) -> None:
+    """Free what a deleted run takes up here, and say how much that was."""
+    freed = node.hosts.remove(gone["run"], gone["checkpoints"])
+    if freed is not None:
+        node.server.post("/removals", {"run": gone["run"], "bytes": freed})
 
 
 def _sign_of_life(node: ThisNode, every: float) -> dict[str, Any]:

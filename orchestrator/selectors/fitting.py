@@ -47,11 +47,16 @@ def slots_needed(spec: dict[str, Any], node: Node) -> int:
 
 def obstacle(run: Run, node: Node) -> str:
     """Why the run can never start on this node as it is, or ""."""
-    rules = (_resources, _labels, _engine, _methods, _inputs)
+    rules = (_excluded, _resources, _labels, _engine, _methods, _inputs)
     for rule in rules:
         if sentence := next(iter(rule(run, node)), ""):
             return f"{node.name} {sentence}"
     return ""
+
+
+def _excluded(run: Run, node: Node) -> Iterator[str]:
+    if node.name in run.excluded_nodes:
+        yield "is ruled out for this run by a log rule"
 
 
 def _resources(run: Run, node: Node) -> Iterator[str]:

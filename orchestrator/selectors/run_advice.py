@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from orchestrator.models import State
+from trainer.escalation import GRACE, TERM_GRACE
 
 if TYPE_CHECKING:
     from orchestrator.models import Run
@@ -33,6 +35,18 @@ _CAUSE_WORDS = {
     "bad-input": "the spec or its data",
     "node-lost": "its node went away",
 }
+
+
+def deadlines(run: Run) -> str:
+    """When patience with a trainer that was asked to stop or pause ends, or ""."""
+    if run.state not in (State.STOPPING, State.PAUSING) or run.desired_at is None:
+        return ""
+    term = run.desired_at + timedelta(seconds=max(GRACE, run.expect_next_in))
+    kill = term + timedelta(seconds=TERM_GRACE)
+    return (
+        f"It saves a checkpoint at its next step. If it has not ended by {term:%H:%M:%S} UTC it gets SIGTERM, "
+        f"at {kill:%H:%M:%S} SIGKILL for its whole process group."
+    )
 
 
 def cause_words(run: Run) -> str:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from orchestrator.models import Attempt, Desired, Process, Run
 from orchestrator.models.contact import LEASE
+from orchestrator.selectors.changes import past_changes
 from orchestrator.selectors.inputs import checkpoint_place, inputs_of, newest_checkpoint
 from orchestrator.services.facts import run_change, run_locked
 from orchestrator.services.tokens import digest_of, secret_new
@@ -32,6 +33,14 @@ class Order:
     inputs: dict[str, Any]
     """`models` by spec name and `datasets` by id: what the spec names by id and where to get it."""
     knobs: dict[str, Any]
+    asks: dict[str, int]
+    """How often each request ("save", "evaluate") was made."""
+    overrides: dict[str, Any]
+    """Knobs of the spec that a restart changed."""
+    voids: list[list[int]]
+    """[attempt, step]: checkpoints of attempts up to that one behind that step are to be removed."""
+    past: list[dict[str, Any]]
+    """What earlier attempts changed and met, for an attempt on another machine."""
 
 
 def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
@@ -68,6 +77,10 @@ def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
             resume=checkpoint_place(newest_checkpoint(run)),
             inputs=inputs_of(run),
             knobs=run.knobs,
+            asks=run.asks,
+            overrides=run.overrides,
+            voids=run.voids,
+            past=past_changes(run),
         )
 
 

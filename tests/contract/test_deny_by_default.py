@@ -68,7 +68,10 @@ REFUSED = {302, 401, 403, 404, 405}
 OWN_BUSINESS = {ApiToken, User}
 """Tables that a person's own requests may change: tokens, last login."""
 
-VERBS = ("stop", "pause", "resume", "retry", "drain", "undrain", "change", "revoke")
+VERBS = (
+    *("stop", "pause", "resume", "retry", "archive", "unarchive", "delete", "save", "evaluate"),
+    *("drain", "undrain", "change", "revoke"),
+)
 """What pages ask of runs and nodes."""
 
 TOKENS_OF_ROUTES = {

@@ -93,7 +93,8 @@ def node(server, tmp_path):
 def order(**changes):
     inputs = {"models": {}, "datasets": {}}
     basic = {"run_id": "r" * 12, "attempt": 1, "spec": SPEC, "lease_token": "secret"}
-    return {**basic, "resume": None, "inputs": inputs, "knobs": {}, **changes}
+    live = {"knobs": {}, "asks": {}, "overrides": {}, "voids": [], "past": []}
+    return {**basic, "resume": None, "inputs": inputs, **live, **changes}
 
 
 def checkpoint(base: str, tamper: bytes = b"") -> dict:
@@ -360,3 +361,40 @@ def test_a_fenced_attempt_is_told_to_stop(attempt, tmp_path):
     Hosts(tmp_path).fence("r" * 12, 1)
     assert json.loads(attempt.control.read_text())["cause"] == "fenced"
     Hosts(tmp_path).fence("unknown", 1)
+
+
+def test_a_run_whose_processes_live_is_told_to_end_before_its_files_go(attempt, tmp_path):
+    host = begin(attempt, "/bin/sleep", "60")
+    found = Hosts(tmp_path)
+    assert found.remove("r" * 12, []) is None
+    assert json.loads(attempt.control.read_text())["cause"] == "fenced"
+    assert attempt.path.exists()
+    for process in processes_read(attempt.processes).values():
+        process.signal(signal.SIGKILL, group=True)
+    host.wait(30)
+    wait_for(lambda: found.live() == [])
+    assert found.remove("r" * 12, ["c" * 12]) > 0
+    assert not attempt.path.parent.exists()
+    assert found.remove("r" * 12, []) == 0
+
+
+def test_what_restarts_changed_goes_to_the_trainer_on_its_command_line(server, tmp_path):
+    past = [{"attempt": 1, "step": 3, "knobs": {"optimizer.lr": 0.5}}]
+    changed = {"overrides": {"optimizer.lr": 2.5e-05}, "voids": [[1, 4]], "past": past}
+    found = prepare(
+        order(asks={"save": 2}, attempt=2, **changed), data_dir=tmp_path, server=server, gpus=[]
+    )
+    assert found.arguments[2:] == ["--attempt", "2", "--void", "1:4", "optimizer.lr=2.5e-05"]
+    assert json.loads(found.attempt.past.read_text()) == past
+    assert json.loads(found.attempt.control.read_text())["asks"] == {"save": 2}
+
+
+def test_a_checkpoint_that_a_rollback_took_back_is_no_reason_not_to_fetch(server, tmp_path):
+    run = RunDir(tmp_path / "runs" / ("r" * 12))
+    run.checkpoint(9).mkdir(parents=True)
+    (run.checkpoint(9) / "manifest.json").write_text(json.dumps({"attempt": 1, "files": {}}))
+    kept = checkpoint("c" * 12)
+    prepare(order(resume=kept), data_dir=tmp_path, server=server, gpus=[])
+    assert run.checkpoint_steps() == [9]
+    prepare(order(resume=kept, voids=[[1, 7]]), data_dir=tmp_path, server=server, gpus=[])
+    assert run.checkpoint_steps() == [7, 9]
