@@ -28,7 +28,9 @@ ROUTERS = (
     "truth",
     "catalog",
     "checkpoints",
+    "checkpoint_copies",
     "nodes",
+    "node_changes",
     "datasets",
 )
 
