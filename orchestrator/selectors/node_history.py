@@ -34,8 +34,8 @@ COLUMNS = {
 """Quantity -> the columns of its least, mean and most."""
 SHOWN = {
     "gpu": ("GPU", "%"),
-    "gpu_memory": ("GPU memory", "%"),
-    "power": ("GPU power", "W"),
+    "gpu_memory": ("VRAM", "%"),
+    "power": ("Power", "W"),
     "cpu": ("CPU", "%"),
     "memory": ("RAM", "%"),
 }
@@ -110,9 +110,9 @@ def _rows(nodes: Iterable[Node], now: datetime) -> dict[str, list[dict[str, Any]
 def _minutes(rows: list[dict[str, Any]], key: str, now: datetime) -> Iterator[Minute]:
     for row in rows:
         low, mean, high = (row[f"{key}_{word}"] for word in ("least", "middle", "most"))
-        if mean is None or not math.isfinite(mean):
-            continue
         ago = int((now.replace(second=0, microsecond=0) - row["minute"]).total_seconds() // 60)
+        if mean is None or not math.isfinite(mean) or ago >= MINUTES:
+            continue
         yield Minute(ago, mean if low is None else low, mean, mean if high is None else high)
 
 
@@ -149,19 +149,25 @@ def _unbroken(minutes: list[Minute]) -> Iterator[list[Minute]]:
 
 
 def _band(piece: list[Minute], top: float) -> str:
-    upper = [_point(minute.ago, minute.high, top) for minute in piece]
-    lower = [_point(minute.ago, minute.low, top) for minute in reversed(piece)]
+    upper = [_point(x, minute.high, top) for x, minute in _places(piece)]
+    lower = [_point(x, minute.low, top) for x, minute in reversed(_places(piece))]
     return f"M{'L'.join([*upper, *lower])}Z"
 
 
 def _line(piece: list[Minute], top: float) -> str:
-    points = [_point(minute.ago, minute.mean, top) for minute in piece]
-    # A single minute is a short stroke: a line of one point would be invisible.
-    return f"M{'L'.join(points)}" if len(points) > 1 else f"M{points[0]}h{WIDTH / MINUTES:.1f}"
+    return f"M{'L'.join(_point(x, minute.mean, top) for x, minute in _places(piece))}"
 
 
-def _point(ago: int, value: float, top: float) -> str:
-    x = WIDTH * (MINUTES - ago) / MINUTES
+def _places(piece: list[Minute]) -> list[tuple[float, Minute]]:
+    """Where each minute stands: in the middle of its own. One alone fills it, or it would not be seen."""
+    each = WIDTH / MINUTES
+    if len(piece) == 1:
+        end = WIDTH - each * piece[0].ago
+        return [(end - each, piece[0]), (end, piece[0])]
+    return [(WIDTH - each * (minute.ago + 0.5), minute) for minute in piece]
+
+
+def _point(x: float, value: float, top: float) -> str:
     y = HEIGHT - 1 - (HEIGHT - 2) * min(max(value, 0.0), top) / top
     return f"{x:.1f},{y:.1f}"
 
