@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from orchestrator.models import Node
 
-SOMEWHERE = Q(deleted=None) | Q(stored=F("sha256"))
-"""Checkpoints whose files are still to be had from some machine."""
-
 
 def is_stored(checkpoint: Checkpoint) -> bool:
     """Whether the server has a whole copy of its own."""
@@ -37,18 +34,24 @@ def within_reach(checkpoint: Checkpoint, node: Node) -> bool:
 def resume_point(run: Run, node: Node) -> Checkpoint | None:
     """The checkpoint from which the run goes on at `node`; None to begin at step 0.
 
-    The newest one of the newest attempt that saved any, of those within reach: when the node that holds
-    newer ones is gone, an older copy on the server serves.
+    The newest one of the newest attempt that saved any, of those within reach. When the node that holds newer
+    ones is gone, a copy on the server serves, also of one that the keep policy has removed since.
     """
-    kept = Checkpoint.objects.filter(SOMEWHERE, run=run).select_related("run")
-    return next(
-        (one for one in kept.order_by("-attempt", "-step") if within_reach(one, node)), None
-    )
+    newest = newest_saved(run)
+    if newest is None:
+        return None
+    kept = Checkpoint.objects.filter(Q(deleted=None) | Q(stored=F("sha256")), run=run)
+    for one in kept.select_related("run").order_by("-attempt", "-step"):
+        # Removed ones behind the newest were taken back, and are not to be gone on from.
+        stands = one.deleted is None or (one.attempt, one.step) < (newest.attempt, newest.step)
+        if stands and within_reach(one, node):
+            return one
+    return None
 
 
 def newest_saved(run: Run) -> Checkpoint | None:
-    """The newest checkpoint of the run, wherever it lies."""
-    kept = Checkpoint.objects.filter(SOMEWHERE, run=run).select_related("run")
+    """The newest checkpoint that the run keeps, wherever it lies."""
+    kept = Checkpoint.objects.filter(deleted=None, run=run).select_related("run")
     return kept.order_by("-attempt", "-step").first()
 
 

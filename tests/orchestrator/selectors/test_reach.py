@@ -105,6 +105,17 @@ def test_the_newest_attempt_leads_wherever_older_ones_had_come(worked, far):
     assert continues_here(worked, far[1], 3) and not continues_here(worked, far[0], 3)
 
 
+def test_what_was_taken_back_is_not_gone_on_from(worked, far):
+    healthy = save(worked, 10, stored=True)
+    save(worked, 20, stored=True, deleted=timezone.now())
+    assert resume_point(worked, far[1]) == healthy
+    # One that the keep policy removed for a newer one is another matter.
+    save(worked, 30)
+    assert resume_point(worked, far[1]).step == 20
+    Checkpoint.objects.update(deleted=timezone.now())
+    assert resume_point(worked, far[1]) is None
+
+
 def test_a_follower_waits_for_its_parents_checkpoint_or_goes_where_it_lies(worked, far, launch):  # noqa: F811
     final = save(worked, 10, final=True)
     attempt_end(worked, 1, Ending("finished", "finished", ""), who="test")
