@@ -1,7 +1,13 @@
 /** Parts that the server draws again: each [data-part] by its id, but never under a hand. */
 
-/** A part with forms stays while it is pointed at or typed into; any part stays while it is being clicked. */
-const inHand = (part) => (part.querySelector("form") ? part.matches(":hover, :focus-within") : part.matches(":active"));
+/**
+ * A part with forms stays while it is pointed at or typed into, or while a dialog asks about one of them: a form that
+ * was replaced is not sent. Any part stays while it is being clicked.
+ */
+function inHand(part) {
+  if (!part.querySelector("form")) return part.matches(":active");
+  return part.matches(":hover, :focus-within") || document.querySelector("dialog[open]") !== null;
+}
 
 /** Put the parts of `next` into `root`; `drawn` is called with what is new. Cards that come or go redraw everything. */
 export function redrawParts(root, next, drawn) {

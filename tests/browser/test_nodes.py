@@ -210,13 +210,19 @@ def test_an_admin_does_everything_on_the_page(page: Page, machine: Machine, up: 
     page.goto(f"{up.url}/nodes/")
     assert "anneal_node_" not in page.content()
 
-    def decide(name: str, button: str) -> None:
+    def decide(name: str, button: str, meanwhile: int = 0) -> None:
+        # Before its script runs, a page cannot ask.
+        until(page, page.locator("[data-connection]").is_visible, "the socket")
         article = page.locator("article", has=page.get_by_role("heading", name=name, exact=True))
         article.locator("summary").click()
         article.get_by_role("button", name=button).click()
+        if meanwhile:
+            # Figures come while the dialog asks: the form that it asks about must still be there.
+            machine.speak(meanwhile)
+            until(page, lambda: load_of(page, machine) == f"{meanwhile} %", "them")
         page.get_by_role("dialog").get_by_role("button", name=button).click()
 
-    decide("rack-1", "Revoke token")
+    decide("rack-1", "Revoke token", meanwhile=42)
     word = card(page, machine).locator(".pill").first
     until(page, lambda: "revoked" in word.inner_text(), "the pill to say so")
     with pytest.raises(urllib.error.HTTPError, match="401"):
