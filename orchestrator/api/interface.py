@@ -29,7 +29,9 @@ ROUTERS = (
     "truth",
     "catalog",
     "checkpoints",
+    "checkpoint_copies",
     "nodes",
+    "node_changes",
     "datasets",
 )
 

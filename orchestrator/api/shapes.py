@@ -147,6 +147,9 @@ class CheckpointOut(Schema):
     final: bool
     created: datetime
     deleted: datetime | None
+    """When the run's keep policy removed the files from the disk where they were saved."""
+    stored: bool
+    """Whether the server has a copy of its own, which every node can read."""
 
 
 class SpecOut(Schema):

@@ -2,7 +2,7 @@
 
 from orchestrator.models.checkpoint import Checkpoint
 from orchestrator.models.dataset import Dataset
-from orchestrator.models.node import Node
+from orchestrator.models.node import Node, NodeReading
 from orchestrator.models.points import Block, Chunk, Series
 from orchestrator.models.removal import Removal
 from orchestrator.models.run import (
@@ -35,6 +35,7 @@ __all__ = [
     "LogLine",
     "LoginLink",
     "Node",
+    "NodeReading",
     "Process",
     "Pulse",
     "Removal",

@@ -101,12 +101,17 @@ class Hosts:
 
     def gpus_taken(self) -> set[int]:
         """Indices of the GPUs that live attempts were given."""
-        taken: set[int] = set()
+        return {index for given in self.gpus_of().values() for index in given}
+
+    def gpus_of(self) -> dict[str, list[int]]:
+        """The GPUs that each live run was given, by index."""
+        found: dict[str, list[int]] = {}
         for attempt in self.open_attempts():
             if _lives(attempt, "host") or _lives(attempt, "trainer"):
                 with suppress(OSError, ValueError):
-                    taken |= set(json.loads(attempt.lease.read_text()).get("gpus", []))
-        return taken
+                    given = json.loads(attempt.lease.read_text()).get("gpus", [])
+                    found[attempt.path.parent.name] = given
+        return found
 
     def _lease_point(self, attempt: AttemptDir, socket_url: str) -> None:
         """A server that came back under another address: `ship` reads it when it connects again."""

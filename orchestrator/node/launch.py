@@ -9,8 +9,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.node.courier import Courier
+from orchestrator.node.gpus import gpus
 from orchestrator.node.hosts import Hosts, host_start
-from orchestrator.node.inventory import gpus
 from orchestrator.node.prepare import CannotPrepare, prepare
 from orchestrator.node.server import Refused, Server, Unreachable
 
@@ -31,7 +32,14 @@ class ThisNode:
     instance: str = ""
     preparing: set[tuple[str, int]] = field(default_factory=set)
     """Attempts that are claimed and whose host has not started yet: heartbeats vouch for them."""
+    given: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    """GPUs of attempts whose lease is not written yet: no other order may get them meanwhile."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    courier: Courier = field(init=False)
+    """Brings checkpoints to the server, beside everything else."""
+
+    def __post_init__(self) -> None:
+        self.courier = Courier(self.server, self.data_dir)
 
 
 _this: list[ThisNode] = []
@@ -69,14 +77,17 @@ def order_take(run_id: str, attempt: int) -> None:
         _fail(node, key, "crash", f"{node.name} could not start the run: {error}")
     finally:
         node.preparing.discard(key)
+        node.given.pop(key, None)
 
 
 def _start(node: ThisNode, order: dict[str, Any]) -> None:
-    given = _gpus_for(node, order["spec"])
+    given = _gpus_for(node, order)
     prepared = prepare(order, data_dir=node.data_dir, server=node.server, gpus=given or [])
     env = dict(os.environ)
     if given is not None:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, given))
+        # The driver counts by the bus; CUDA would put the fastest first.
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     trainer = ["--", sys.executable, "-m", "trainer", *prepared.arguments]
     host = host_start(prepared.attempt, trainer, env)
     # Reaped when it ends before we do; it does not notice when we end first.
@@ -84,18 +95,19 @@ def _start(node: ThisNode, order: dict[str, Any]) -> None:
     log.info("started %s attempt %d (host %d)", order["run_id"], order["attempt"], host.pid)
 
 
-def _gpus_for(node: ThisNode, spec: dict[str, Any]) -> list[int] | None:
+def _gpus_for(node: ThisNode, order: dict[str, Any]) -> list[int] | None:
     """The GPUs that the run gets; [] hides all of them, None means that there are none to hide."""
     have = [gpu["index"] for gpu in gpus()]
     if not have:
         return None
-    wanted = spec.get("resources", {}).get("gpus", "auto")
+    wanted = order["spec"].get("resources", {}).get("gpus", "auto")
     count = wanted if isinstance(wanted, int) else 1
     with node.lock:
-        taken = node.hosts.gpus_taken()
-    free = [index for index in have if index not in taken]
-    if count > len(free):
-        raise CannotPrepare(f"{node.name} has {len(free)} free GPUs, {count} are needed.")
+        taken = node.hosts.gpus_taken().union(*node.given.values())
+        free = [index for index in have if index not in taken]
+        if count > len(free):
+            raise CannotPrepare(f"{node.name} has {len(free)} free GPUs, {count} are needed.")
+        node.given[order["run_id"], order["attempt"]] = free[:count]
     return free[:count]
 
 

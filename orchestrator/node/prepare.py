@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +42,10 @@ def prepare(order: dict[str, Any], *, data_dir: Path, server: Server, gpus: list
     attempt = run.attempt(order["attempt"])
     if not run.exists():
         _spec_write(run, order["spec"])
-    if order["resume"]:
-        _own_checkpoint(run, order["resume"], order["voids"], server)
+    if place := order["resume"]:
+        if not order["continues_here"]:
+            _strays_remove(run, place)
+        _own_checkpoint(run, place, order["voids"], server)
     arguments = ["resume", str(run.path), "--attempt", str(attempt.number)]
     for part, option in (("model", "--model-path"), ("reference", "--reference-path")):
         name = order["spec"].get(part, {}).get("name", "")
@@ -67,6 +71,18 @@ def _spec_write(run: RunDir, raw: dict[str, Any]) -> None:
         run.create(spec_parse(raw))
     except SpecError as error:
         raise CannotPrepare(f"This node does not take the spec: {error}") from error
+
+
+def _strays_remove(run: RunDir, place: dict[str, Any]) -> None:
+    """Remove what an attempt here saved before the run went on elsewhere, from an earlier step.
+
+    The trainer takes the newest checkpoint on the disk: with these it would leave the road that the run is on.
+    """
+    for step in run.checkpoint_steps():
+        folder = run.checkpoint(step)
+        same = step == place["step"] and _is_checkpoint(folder, place["sha256"])
+        if step >= place["step"] and not same:
+            _remove(folder)
 
 
 def _own_checkpoint(
@@ -111,7 +127,16 @@ def _checkpoint_fetch(place: dict[str, Any], folder: Path, server: Server) -> No
             f"The checkpoint of step {place['step']} is damaged: {error}"
         ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove(folder)
     draft.rename(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; cut short, it leaves nothing that has a checkpoint's name."""
+    if folder.exists():
+        gone = folder.with_name(f"{folder.name}.gone-{os.getpid()}")
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _dataset(pk: str, dataset: dict[str, Any], data_dir: Path, server: Server) -> Path:

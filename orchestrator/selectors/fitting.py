@@ -6,13 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.models.contact import node_alive
-from orchestrator.selectors.inputs import (
-    checkpoint_named,
-    data_sources,
-    holder_of,
-    model_names,
-    newest_checkpoint,
-)
+from orchestrator.selectors.inputs import data_sources
+from orchestrator.selectors.reach import out_of_reach
 from trainer import registry
 
 if TYPE_CHECKING:
@@ -47,7 +42,7 @@ def slots_needed(spec: dict[str, Any], node: Node) -> int:
 
 def obstacle(run: Run, node: Node) -> str:
     """Why the run can never start on this node as it is, or ""."""
-    rules = (_excluded, _resources, _labels, _engine, _methods, _inputs)
+    rules = (_excluded, _cordon, _resources, _labels, _engine, _methods, out_of_reach)
     for rule in rules:
         if sentence := next(iter(rule(run, node)), ""):
             return f"{node.name} {sentence}"
@@ -99,15 +94,9 @@ def _methods(run: Run, node: Node) -> Iterator[str]:
             yield f"has another version of the method {key}"
 
 
-def _inputs(run: Run, node: Node) -> Iterator[str]:
-    """Checkpoints are read where they lie: the server's own folder is the only one it can send from."""
-    own = newest_checkpoint(run) if run.attempt else None
-    needed = [own] if own else []
-    needed += [found for name in model_names(run.spec) if (found := checkpoint_named(name))]
-    for checkpoint in needed:
-        holder = holder_of(checkpoint)
-        if holder is not None and not holder.local and holder.pk != node.pk:
-            yield f"cannot read the checkpoint of step {checkpoint.step}, which lies on {holder.name}"
+def _cordon(run: Run, node: Node) -> Iterator[str]:
+    if node.cordoned and run.node_id != node.pk:
+        yield "is cordoned: only runs that worked on it last may return"
 
 
 def methods_of(spec: dict[str, Any]) -> set[str]:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from orchestrator.models import ENDED, Checkpoint, Process, Removal, Run, State
 from orchestrator.selectors.inputs import model_names
+from orchestrator.services.checkpoint_copies import copies_remove
 from orchestrator.services.facts import event_add, run_change, run_owned
 from orchestrator.services.hints import hint
 from trainer.disk import folders_remove, run_folders
@@ -84,7 +85,7 @@ def run_delete(*, run_id: str, user: User) -> list[Removal]:
 def _server_free(removal: Removal) -> None:
     """Remove the files on the server's disk; only once the rows are gone for good."""
     folders = run_folders(settings.ANNEAL_DATA_DIR, removal.run_id, removal.checkpoints)
-    freed = folders_remove(folders)
+    freed = folders_remove(folders) + copies_remove(removal.run_id)
     removal.bytes, removal.done = freed, timezone.now()
     Removal.objects.filter(pk=removal.pk).update(bytes=freed, done=removal.done)
 

@@ -94,7 +94,8 @@ def order(**changes):
     inputs = {"models": {}, "datasets": {}}
     basic = {"run_id": "r" * 12, "attempt": 1, "spec": SPEC, "lease_token": "secret"}
     live = {"knobs": {}, "asks": {}, "overrides": {}, "voids": [], "past": []}
-    return {**basic, "resume": None, "inputs": inputs, **live, **changes}
+    here = {"resume": None, "inputs": inputs, "continues_here": False}
+    return {**basic, **here, **live, **changes}
 
 
 def checkpoint(base: str, tamper: bytes = b"") -> dict:
@@ -201,6 +202,33 @@ def test_a_manifest_cannot_name_files_outside_its_folder(server, tmp_path):
 def test_a_run_that_worked_elsewhere_gets_its_own_checkpoint(server, tmp_path):
     prepare(order(resume=checkpoint("c" * 12)), data_dir=tmp_path, server=server, gpus=[])
     assert RunDir(tmp_path / "runs" / ("r" * 12)).checkpoint_steps() == [7]
+
+
+def test_what_an_attempt_here_saved_before_the_run_went_on_elsewhere_is_left_behind(
+    server, tmp_path
+):
+    run = RunDir(tmp_path / "runs" / ("r" * 12))
+    for step in (3, 7, 9):
+        run.checkpoint(step).mkdir(parents=True)
+        (run.checkpoint(step) / "manifest.json").write_text('{"files": {}}')
+    place = checkpoint("c" * 12)
+    prepare(order(resume=place, continues_here=True), data_dir=tmp_path, server=server, gpus=[])
+    assert run.checkpoint_steps() == [3, 7, 9] and Web.asked == []
+    prepare(order(resume=place, attempt=2), data_dir=tmp_path, server=server, gpus=[])
+    assert run.checkpoint_steps() == [3, 7]
+    assert (run.checkpoint(7) / "model.safetensors").read_bytes() == b"weights" * 100
+
+
+def test_of_two_orders_at_once_each_gets_its_own_gpu(node, monkeypatch):
+    monkeypatch.setattr(launch, "gpus", lambda: [{"index": 0}, {"index": 1}])
+    one, two = order(), order(run_id="s" * 12)
+    assert launch._gpus_for(node, one) == [0]
+    # The lease of the first is not written yet.
+    assert launch._gpus_for(node, two) == [1]
+    with pytest.raises(CannotPrepare, match="has 0 free GPUs"):
+        launch._gpus_for(node, order(run_id="t" * 12))
+    node.given.clear()
+    assert launch._gpus_for(node, order(run_id="t" * 12)) == [0]
 
 
 def test_a_dataset_is_fetched_by_its_content(server, tmp_path):

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("orchestrator", "0004_points")]
+    dependencies = [("orchestrator", "0005_nodes")]
 
     operations = [
         migrations.AddField("run", "archived", models.DateTimeField(null=True)),
