@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from orchestrator.models import Attempt, LogLine, Run, Sample, State, Stream
 from orchestrator.selectors.wants import want_of
+from orchestrator.selectors.wire import execute
 from orchestrator.services.entries import PushError, push_read
 from orchestrator.services.hints import hint
 from orchestrator.services.outcomes import events_apply
@@ -22,6 +23,7 @@ from trainer.metrics import WARM_UP_PREFIX
 if TYPE_CHECKING:
     from orchestrator.services.entries import Line, Push
 
+ADVANCE = f'UPDATE "{Stream._meta.db_table}" SET cursor = %s, received = now() WHERE id = %s'
 BULKY = ("spec", "effective_spec", "notes")
 TOUCH_EVERY = timedelta(seconds=1)
 
@@ -55,18 +57,15 @@ def push_ingest(
 def _apply(run_id: str, attempt: int, source: str, push: Push, first: int, count: int) -> Ack:
     with transaction.atomic():
         stream = _stream_locked(run_id, attempt, source)
+        run = stream.run
         if first != stream.cursor + 1 or not count:
-            run = Run.objects.defer(*BULKY).get(pk=run_id)
             return Ack(stream.cursor, False, want_of(run, attempt))
-        # The order of locks is stream, then run, everywhere.
-        run = Run.objects.select_for_update(no_key=True).defer(*BULKY).get(pk=run_id)
         _rows_store(run_id, attempt, source, push)
         if push.facts or not _in_touch(run):
             events_apply(run=run, attempt=attempt, source=source, events=push.facts)
         _newest_note(run, attempt, push)
         stream.cursor += count
-        stream.received = timezone.now()
-        stream.save(update_fields=["cursor", "received"])
+        execute(ADVANCE, [stream.cursor, stream.pk])
         _hints_send(run_id, attempt, stream.cursor, push)
         return Ack(stream.cursor, True, want_of(run, attempt))
 
@@ -78,16 +77,20 @@ def _in_touch(run: Run) -> bool:
 
 
 def _stream_locked(run_id: str, attempt: int, source: str) -> Stream:
-    """The stream's row, locked until the transaction ends; it is made by the first push."""
+    """The stream's row and its run's, locked until the transaction ends; the first push makes the former.
+
+    The order of locks is stream, then run, everywhere.
+    """
     which = {"run_id": run_id, "attempt": attempt, "source": source}
-    stream = Stream.objects.select_for_update().filter(**which).first()
-    if stream is None:
-        if not Attempt.objects.filter(run_id=run_id, number=attempt).exists():
-            raise PushError(f"run {run_id} has no attempt {attempt} (any more)")
-        # Of two first pushes, the second one waits here for the first one's row.
-        Stream.objects.bulk_create([Stream(**which)], ignore_conflicts=True)
-        stream = Stream.objects.select_for_update().get(**which)
-    return stream
+    both = Stream.objects.select_for_update(of=("self", "run"), no_key=True)
+    both = both.select_related("run").defer(*(f"run__{name}" for name in BULKY))
+    for stream in both.filter(**which):
+        return stream
+    if not Attempt.objects.filter(run_id=run_id, number=attempt).exists():
+        raise PushError(f"run {run_id} has no attempt {attempt} (any more)")
+    # Of two first pushes, the second one waits here for the first one's row.
+    Stream.objects.bulk_create([Stream(**which)], ignore_conflicts=True)
+    return both.get(**which)
 
 
 def _rows_store(run_id: str, attempt: int, source: str, push: Push) -> None:
