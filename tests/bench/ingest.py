@@ -35,6 +35,7 @@ KEYS = 20  # metrics a step
 PUSH = 500  # points of a push of the client that measures acknowledgements
 PACE = 0.05  # seconds between its pushes
 SHIPS = 2
+ALONE = 10.0  # seconds
 PEERS = Path(__file__).with_name("peers.py")
 
 
@@ -75,12 +76,25 @@ def compare(server: Served, points: int, repeats: int, peers: str | None) -> Non
     for name, found in rates.items():
         rate = statistics.median(found)
         print(f"{name:>20}: median {rate:>10,.0f} points/s, ours is {ours / rate:.1f} times that")
+    print(f"{PUSH} points every {PACE * 1e3:.0f} ms beside the ships: {spread(waits)}")
+    for size in (500, 2500):
+        alone(server, size)
+
+
+def alone(server: Served, size: int) -> None:
+    """One client with one push in flight, as fast as it can."""
+    run_make(f"alone-{size}")
+    over, waits = threading.Event(), []
+    threading.Timer(ALONE, over.set).start()
+    pushed = client(server.port, f"alone-{size}", over, waits, size, pace=0.0)
+    rate = asyncio.run(pushed) / ALONE
+    print(f"one client, {size} points a push: {rate:,.0f} points/s; {spread(waits)}")
+
+
+def spread(waits: list[float]) -> str:
     waits.sort()
-    print(
-        f"acknowledgement of {PUSH} points every {PACE * 1e3:.0f} ms beside the ships: "
-        f"p50 {statistics.median(waits) * 1e3:.1f} ms, p99 {waits[int(len(waits) * 0.99)] * 1e3:.1f} ms, "
-        f"{len(waits)} pushes"
-    )
+    p50, p99 = statistics.median(waits) * 1e3, waits[int(len(waits) * 0.99)] * 1e3
+    return f"acknowledged after p50 {p50:.1f} ms, p99 {p99:.1f} ms, {len(waits)} pushes"
 
 
 def ship_for(server: Served, points: int, repeat: int) -> tuple[float, list[float]]:
@@ -151,11 +165,18 @@ def line(step: int) -> dict[str, Any]:
     return {"seq": step, "time": 1e9 + step, "type": "metrics", "step": step, "values": values}
 
 
-async def client(port: int, token: str, over: threading.Event, waits: list[float]) -> int:
+async def client(
+    port: int,
+    token: str,
+    over: threading.Event,
+    waits: list[float],
+    size: int = PUSH,
+    pace: float = PACE,
+) -> int:
     """Push now and then, one push in flight, until it is over; how many points were acknowledged."""
     connection = await connected(port, token)
     seq = 0
-    for frame, last in frames():
+    for frame, last in frames(size):
         if over.is_set():
             break
         sent = time.perf_counter()
@@ -165,7 +186,7 @@ async def client(port: int, token: str, over: threading.Event, waits: list[float
         waits.append(time.perf_counter() - sent)
         assert answer["cursor"] == last
         seq = last
-        await asyncio.sleep(PACE)
+        await asyncio.sleep(pace)
     await connection.close()
     return seq * KEYS
 
