@@ -40,7 +40,6 @@ class Start:
     """A run starts now, on all of these seats."""
 
     run: str
-    place: int
     seats: tuple[Seat, ...]
 
 
@@ -50,7 +49,7 @@ class Wait:
 
     run: str
     place: int
-    """1 is the first of the line."""
+    """1 is the first of those who go on waiting."""
     why: Why
     held: tuple[str, ...] = ()
     """Machines whose room is held for it."""
@@ -86,8 +85,8 @@ class Plan:
 def plan(facts: Facts) -> Plan:
     """Decide about every waiting run. Equal facts give equal plans."""
     planner = _Planner(facts)
-    for place, demand in enumerate(line_up(facts), 1):
-        planner.decide(demand, place)
+    for demand in line_up(facts):
+        planner.decide(demand)
     return planner.plan(facts)
 
 
@@ -105,8 +104,9 @@ class _Planner:
         self.needed: set[str] = set()
         """Runs for which others still have to leave."""
 
-    def decide(self, demand: Demand, place: int) -> None:
+    def decide(self, demand: Demand) -> None:
         """Start the run, or find out what it waits for."""
+        place = len(self.waits) + 1
         if not demand.ready:
             self.waits.append(Wait(demand.run, place, Why.NOT_READY))
             return
@@ -121,7 +121,7 @@ class _Planner:
             if (seat := room.seat(demand)) is not None:
                 (barred if room.would_delay(demand, seat) else seats).append((room, seat))
         if len(seats) >= demand.machines:
-            self._start(demand, place, seats)
+            self._start(demand, seats)
             return
         wait = self._make_way(demand, place, fitting)
         if wait is None:
@@ -131,11 +131,11 @@ class _Planner:
         turn = first and bool(wait.held) and demand.units > 1
         self.waits.append(replace(wait, turn=turn))
 
-    def _start(self, demand: Demand, place: int, found: list[tuple[Room, Seat]]) -> None:
+    def _start(self, demand: Demand, found: list[tuple[Room, Seat]]) -> None:
         best = sorted(found, key=lambda pair: _preference(demand, *pair))[: demand.machines]
         for room, seat in best:
             room.holds.append(seat_hold(demand, seat))
-        self.starts.append(Start(demand.run, place, tuple(seat for _, seat in best)))
+        self.starts.append(Start(demand.run, tuple(seat for _, seat in best)))
 
     def _make_way(self, demand: Demand, place: int, fitting: list[Room]) -> Wait | None:
         """Ask the fewest runs of lower priority that may be asked to leave, when that makes room."""

@@ -99,8 +99,9 @@ class Room:
         return max(0, slots), max(0, demand.gpus_on(self.machine) - gpus)
 
     def left_for(self, demand: Demand) -> list[Hold]:
-        """What is on its way out for this run."""
-        return [hold for hold in self.holds if hold.leaves_for == demand.run]
+        """What is on its way out for this run, and still has reason to be."""
+        leaving = [hold for hold in self.holds if hold.leaves_for == demand.run]
+        return [hold for hold in leaving if hold.yields and hold.priority < demand.priority]
 
     def lacks(self, demand: Demand) -> int:
         """Slots and GPUs that must be given back before the run has room here."""

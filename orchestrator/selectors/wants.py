@@ -15,6 +15,9 @@ def want_of(run: Run, attempt: int) -> dict[str, Any]:
     if attempt < run.attempt:
         message = f"attempt {run.attempt} has taken over"
         return {"want": str(Desired.STOP), "cause": "fenced", "message": message, "knobs": {}}
+    if run.leaves_for and run.desired == Desired.RUN:
+        message = f"Made way for run {run.leaves_for}; goes on from its checkpoint."
+        return {"want": "stop", "cause": "preempted", "message": message, "knobs": run.knobs}
     cause = "server-stopped" if run.desired_by == SERVER else "user"
     message = run.reason if run.desired != Desired.RUN else ""
     return {"want": str(run.desired), "cause": cause, "message": message, "knobs": run.knobs}

@@ -32,6 +32,10 @@ class Order:
     inputs: dict[str, Any]
     """`models` by spec name and `datasets` by id: what the spec names by id and where to get it."""
     knobs: dict[str, Any]
+    gpus: list[int]
+    """Indices of the GPUs that it has on this node, for CUDA_VISIBLE_DEVICES."""
+    processes: int
+    """Training processes, one per GPU, that are to be started (torchrun's --nproc-per-node)."""
 
 
 def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
@@ -52,11 +56,10 @@ def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
         )
         if won != 1:
             return None
-        Attempt.objects.filter(run_id=run_id, number=attempt).update(
-            claimed=now,
-            lease_digest=digest_of(token),
-            lease_expires=now + LEASE,
-        )
+        row = Attempt.objects.get(run_id=run_id, number=attempt)
+        row.claimed, row.lease_digest = now, digest_of(token)
+        row.lease_expires = now + LEASE
+        row.save(update_fields=["claimed", "lease_digest", "lease_expires"])
         run = run_locked(run_id)
         run_change(run, who=node.name, reason=f"Preparing on {node.name}.", phase="")
         return Order(
@@ -68,6 +71,8 @@ def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
             resume=checkpoint_place(newest_checkpoint(run)),
             inputs=inputs_of(run),
             knobs=run.knobs,
+            gpus=row.gpus,
+            processes=max(1, len(row.gpus)),
         )
 
 

@@ -55,6 +55,7 @@ def _launch(
         name=name[:120],
         tags=parent.tags,
         priority=parent.priority,
+        preemptible=parent.preemptible,
         max_restarts=parent.max_restarts,
         recipe=parent.recipe,
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.models import Run
 
 HELD = (Process.CLAIMED, Process.ALIVE)
-CURABLE = frozenset({"killed", "node-lost", "fenced"})
+CURABLE = frozenset({"killed", "node-lost", "fenced", "gpu-busy"})
 """Failures that are not the run's own: it goes on elsewhere while restarts remain."""
 RECORDED = frozenset({"status", "checkpoint", "alert"})
 
@@ -118,7 +118,7 @@ def _trainer_speaks(run: Run, event: dict[str, Any]) -> None:
         reported = (event.get("data") or {}).get("spec_hash")
         if isinstance(reported, str):
             facts["spec_hash"] = reported[:64]
-    if run.desired == Desired.RUN and run.reason:
+    if run.desired == Desired.RUN and run.reason and not run.leaves_for:
         facts["reason"] = ""
     run_change(run, who="trainer", **facts)
 
@@ -243,6 +243,7 @@ def _queued(cause: str, reason: str) -> dict[str, Any]:
         "reason": reason,
         "phase": "",
         "last_contact": None,
+        "leaves_for": "",
     }
 
 

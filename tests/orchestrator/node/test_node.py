@@ -93,7 +93,15 @@ def node(server, tmp_path):
 def order(**changes):
     inputs = {"models": {}, "datasets": {}}
     basic = {"run_id": "r" * 12, "attempt": 1, "spec": SPEC, "lease_token": "secret"}
-    return {**basic, "resume": None, "inputs": inputs, "knobs": {}, **changes}
+    return {
+        **basic,
+        "resume": None,
+        "inputs": inputs,
+        "knobs": {},
+        "gpus": [],
+        "processes": 1,
+        **changes,
+    }
 
 
 def checkpoint(base: str, tamper: bytes = b"") -> dict:
