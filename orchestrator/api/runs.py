@@ -80,7 +80,7 @@ def run_get(request: HttpRequest, run_id: str) -> dict[str, Any]:
 
 @router.patch("/runs/{run_id}", auth=OPERATORS, response=RunOut)
 def run_patch(request: HttpRequest, run_id: str, payload: RunPatch) -> dict[str, Any]:
-    """Rename, tag, annotate, reprioritise, or change a live knob."""
+    """Rename, tag, annotate, reprioritise (also while it waits), let it give way, or change a live knob."""
     owned(run_or_404(run_id), request.auth)
     changes = payload.model_dump(exclude_unset=True)
     runs.run_patch(run_id=run_id, user=request.auth.user, changes=changes)

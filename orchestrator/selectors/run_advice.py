@@ -44,6 +44,10 @@ def advice(run: Run) -> str:
     """The sentence for this run, or ""."""
     if run.state == State.QUEUED and run.waits_for_id:
         return "It starts by itself when the run before it has finished."
+    if run.state == State.QUEUED and run.cause == "preempted":
+        return (
+            "It made way for a run of higher priority, and goes on from its checkpoint in its turn."
+        )
     if run.state == State.QUEUED:
         return "It starts by itself as soon as a node that fits has a free slot."
     if run.state == State.PAUSED:

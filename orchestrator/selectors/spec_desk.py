@@ -46,6 +46,8 @@ class Desk:
     notes: list[str] = field(default_factory=list)
     tags: str = ""
     priority: str = ""
+    preemptible: str = ""
+    """"yes" or "no"."""
     max_restarts: str = ""
     explained: dict[str, str] = field(default_factory=dict)
     history: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class Desk:
             "name": str(self.spec.get("name") or ""),
             "tags": tags,
             "priority": int(self.priority or 0),
+            "preemptible": self.preemptible == "yes",
             "max_restarts": int(self.max_restarts or 3),
             "recipe": self.recipe,
         }
@@ -133,6 +136,7 @@ def desk_read(post: Mapping[str, Sequence[str]]) -> Desk:
         desk.text = text("_text")
     if error is not None:
         desk.text_error, desk.text_line = str(error), error.line
+    desk.preemptible = text("_preemptible")
     _numbers(desk, text("_priority"), text("_max_restarts"))
     return desk
 

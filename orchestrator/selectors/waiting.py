@@ -19,13 +19,17 @@ if TYPE_CHECKING:
     from orchestrator.planner.plan import Wait
     from orchestrator.selectors.situation import Situation
 
-ROUND = timedelta(minutes=5)
-"""Moments are rounded up to this, or sentences would change with every step of another run."""
+GRAINS = (
+    (2 * 3600.0, timedelta(minutes=5)),
+    (12 * 3600.0, timedelta(hours=1)),
+    (float("inf"), timedelta(hours=6)),
+)
+"""Moments less far than so many seconds are rounded up to this: each step of another run moves them a little."""
 MACHINES_MOST = 1
 """Machines on which this version can start one run."""
 
 
-def wait_sentence(wait: Wait, situation: Situation, starts_by: datetime | None) -> str:
+def wait_sentence(wait: Wait, situation: Situation, by: datetime | None, now: datetime) -> str:
     """The sentence for one waiting run; "" where something else has said it already."""
     run = situation.runs[wait.run]
     if wait.why == Why.NOT_READY:
@@ -39,7 +43,7 @@ def wait_sentence(wait: Wait, situation: Situation, starts_by: datetime | None) 
         return _held_for_another(wait, situation)
     where = wait.held or sorted(_fits(situation, wait.run))
     kept = ", which is kept free for it" if wait.held and needs_several(run) else ""
-    until = f"; expected by {starts_by:%H:%M} UTC" if starts_by else ""
+    until = f"; expected by {moment_words(by, now)}" if by else ""
     return f"Waits for {need_words(run.spec)} on {_names(situation, where)}{kept}{until}."
 
 
@@ -91,15 +95,24 @@ def needs_several(run: Run) -> bool:
     return (gpus_wanted(run.spec) or 1) > 1
 
 
-def starts_by(wait: Wait, now: datetime) -> datetime | None:
-    """When the room that is held for a run is ready at the latest, rounded up."""
+def starts_by(wait: Wait, now: datetime, before: datetime | None) -> datetime | None:
+    """When the room that is held for a run is ready at the latest, rounded up.
+
+    `before`, the moment that was told last, stays while it is still true and not much too late.
+    """
     if wait.starts_in is None or not wait.held:
         return None
     moment = now + timedelta(seconds=wait.starts_in)
-    past = timedelta(
-        minutes=moment.minute % 5, seconds=moment.second, microseconds=moment.microsecond
-    )
-    return moment - past + (ROUND if past else timedelta())
+    grain = next(grain for far, grain in GRAINS if wait.starts_in < far)
+    if before is not None and moment <= before <= moment + 2 * grain:
+        return before
+    past = (moment - moment.replace(hour=0, minute=0, second=0, microsecond=0)) % grain
+    return moment - past + (grain if past else timedelta())
+
+
+def moment_words(moment: datetime, now: datetime) -> str:
+    """A moment in UTC, with its day when it is not today's."""
+    return f"{moment:%H:%M} UTC" if moment.date() == now.date() else f"{moment:%a %d %b %H:%M} UTC"
 
 
 def _held_for_another(wait: Wait, situation: Situation) -> str:

@@ -94,7 +94,8 @@ class Told:
         demands = {one.run: one for one in situation.facts.demands}
         closed = "" if situation.facts.machines else no_node_sentence(nodes)
         for wait in made.waits:
-            run, by = situation.runs[wait.run], starts_by(wait, now)
+            run = situation.runs[wait.run]
+            by = starts_by(wait, now, run.starts_by)
             self._line(run, wait, by)
             run.starts_by = by
         for wait in made.waits:
@@ -106,7 +107,7 @@ class Told:
             elif demand.machines > MACHINES_MOST:
                 self.why(run, gang_sentence(demand, situation))
             else:
-                self.why(run, wait_sentence(wait, situation, run.starts_by))
+                self.why(run, wait_sentence(wait, situation, run.starts_by, now))
 
     def _line(self, run: Run, wait: Wait, by: datetime | None) -> None:
         old = (run.place, run.held, run.has_turn, run.starts_by)

@@ -61,6 +61,7 @@ def page(request: HttpRequest, run_id: str, tab: str = "overview") -> HttpRespon
         "ended": run.state in ENDED,
         "may_launch": request.user.has_role(Role.OPERATOR),
         "actions": _actions(run, request.user),
+        "may_change": may_change(request.user, run),
         "tab": tab,
         "tab_title": title,
         "tabs": [(name, words) for name, (words, _) in run_tabs.TABS.items()],
