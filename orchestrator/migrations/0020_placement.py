@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("orchestrator", "0003_stream_health")]
+    dependencies = [("orchestrator", "0004_points")]
 
     operations = [
         migrations.AddField("run", "preemptible", models.BooleanField(default=False)),
