@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainer import registry
 from trainer.contradictions import contradictions
@@ -278,6 +278,13 @@ class Resources(Section):
     are not launched yet. Healthy: 1. Unit: machines."""
     labels: tuple[str, ...] = ()
     """Labels that the node must carry."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _gpus_are_a_number(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 0 <= value <= 64:
+            raise ValueError('must be from 0 to 64, or "auto"')
+        return value
 
 
 def with_default_advantage(value: Any) -> Any:

@@ -33,7 +33,7 @@ def gpus_wanted(spec: dict[str, Any]) -> int | None:
     resources = spec.get("resources", {})
     wanted = resources.get("gpus", "auto")
     if isinstance(wanted, int):
-        return wanted
+        return max(0, wanted)  # a stored spec may be older than the rule that it is no less
     return 1 if resources.get("min_vram_gb") else None
 
 

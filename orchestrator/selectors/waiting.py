@@ -44,7 +44,9 @@ def wait_sentence(wait: Wait, situation: Situation, by: datetime | None, now: da
     where = wait.held or sorted(_fits(situation, wait.run))
     kept = ", which is kept free for it" if wait.held and needs_several(run) else ""
     until = f"; expected by {moment_words(by, now)}" if by else ""
-    return f"Waits for {need_words(run.spec)} on {_names(situation, where)}{kept}{until}."
+    machines = [one for one in situation.facts.machines if one.id in where]
+    need = need_words(run.spec, on_gpus=all(one.gpus for one in machines))
+    return f"Waits for {need} on {_names(situation, where)}{kept}{until}."
 
 
 def gang_sentence(demand: Demand, situation: Situation) -> str:
@@ -81,9 +83,14 @@ def no_node_sentence(nodes: list[Node]) -> str:
     return "Waits for a node: none is connected."
 
 
-def need_words(spec: dict[str, Any]) -> str:
-    """What a run needs of one machine: "a free slot", "2 free GPUs with 40 GiB"."""
+def need_words(spec: dict[str, Any], *, on_gpus: bool = False) -> str:
+    """What a run needs of one machine: "a free slot", "2 free GPUs with 40 GiB".
+
+    `on_gpus` says that the machines in question have GPUs, of which `auto` takes one.
+    """
     gpus, memory = gpus_wanted(spec), spec.get("resources", {}).get("min_vram_gb", 0)
+    if gpus is None and on_gpus:
+        gpus = 1
     if not gpus:
         return "a free slot"
     noun = "a free GPU" if gpus == 1 else f"{gpus} free GPUs"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
+import pytest
+from django.db import connection
 from django.utils import timezone
 
 from orchestrator.models import Attempt, Node, Process, Run
+from orchestrator.services import placement
 from orchestrator.services.claims import run_claim
 from orchestrator.services.outcomes import Ending, attempt_end
 from orchestrator.services.placement import schedule
@@ -79,7 +83,7 @@ def test_a_full_set_of_gpus_is_no_room_even_where_slots_are_left(joined, launch)
     launch("a")
     second, cpu = launch("b"), launch("cpu", resources={"gpus": 0})
     assert schedule() == 2
-    assert told(second) == (1, "Waits for a free slot on n1.")
+    assert told(second) == (1, "Waits for a free GPU on n1.")
     cpu.refresh_from_db()
     assert cpu.process == Process.DISPATCHED
 
@@ -183,3 +187,39 @@ def test_who_has_used_less_goes_first_and_use_is_forgotten(joined, launch, bob):
     last = launch("last", owner=bob)
     schedule()
     assert [told(run)[0] for run in (mine, mine2, last)] == [None, 2, 1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_scheduler_that_has_counted_is_waited_for(joined, launch, monkeypatch):
+    """One that counted what is free before another one gave it away would give it away again."""
+    joined("n1")
+    for name in ("a", "b"):
+        launch(name)
+    counted, other_done = threading.Event(), threading.Event()
+    read = placement._queued
+
+    def slow(told):
+        if threading.current_thread().name == "first":
+            counted.set()
+            other_done.wait(1.5)
+        return read(told)
+
+    monkeypatch.setattr(placement, "_queued", slow)
+
+    def first() -> None:
+        schedule()
+        connection.close()
+
+    def second() -> None:
+        counted.wait()
+        schedule()
+        other_done.set()
+        connection.close()
+
+    threads = [threading.Thread(target=one, name=one.__name__) for one in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Run.objects.filter(process=Process.DISPATCHED).count() == 1
+    assert Attempt.objects.count() == 1
