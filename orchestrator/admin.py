@@ -53,8 +53,11 @@ class PersonAdmin(UserAdmin):
 class NodeAdmin(ReadOnly):
     """Machines; they are invited, drained and revoked on the nodes page."""
 
-    list_display = ("name", "slots", "local", "drained", "last_seen", "joined", "revoked")
-    list_filter = ("drained", "local")
+    list_display = (
+        *("name", "slots", "local", "drained", "cordoned"),
+        *("last_seen", "joined", "revoked", "removed"),
+    )
+    list_filter = ("drained", "cordoned", "local")
     exclude = ("token_digest",)
 
 

@@ -7,6 +7,7 @@ from celery import shared_task
 from orchestrator.node.launch import order_take
 from orchestrator.services import compaction, placement, retention
 from orchestrator.services.pulse import pulse_touch
+from orchestrator.services.shelf import removals_finish
 
 CONTROL = "control"
 
@@ -22,6 +23,7 @@ def schedule() -> int:
 def sweep() -> None:
     """Send lost messages again and notice who fell silent."""
     placement.sweep()
+    removals_finish()
 
 
 @shared_task

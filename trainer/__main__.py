@@ -52,6 +52,15 @@ def _parser() -> argparse.ArgumentParser:
 
     resume = actions.add_parser("resume", help="continue the run in a directory")
     resume.add_argument("dir", type=Path)
+    resume.add_argument("overrides", nargs="*", metavar="key.path=value")
+    resume.add_argument(
+        "--void",
+        action="append",
+        default=[],
+        type=_void,
+        metavar="ATTEMPT:STEP",
+        help="remove checkpoints behind STEP that attempts up to ATTEMPT saved, and go on from STEP",
+    )
     _add_common(resume)
     resume.set_defaults(action=_resume)
 
@@ -106,6 +115,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _void(text: str) -> tuple[int, int]:
+    """ATTEMPT:STEP of a rollback."""
+    attempt, _, step = text.partition(":")
+    return int(attempt), int(step)
+
+
 def _run(options: argparse.Namespace, kind: str = "") -> int:
     from trainer.rundir import RunDir
 
@@ -127,11 +142,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     from trainer.rundir import RunDir
-    from trainer.spec import SpecError
+    from trainer.spec import SpecError, spec_parse
+    from trainer.specfile import with_overrides
 
     run = RunDir(options.dir.expanduser().resolve())
     try:
-        spec = run.spec()
+        spec = spec_parse(with_overrides(run.spec_raw()["spec"], options.overrides))
     except FileNotFoundError as error:
         return _refuse(str(error))
     except (SpecError, ValueError, KeyError) as error:
@@ -243,6 +259,7 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
         model_path=options.model_path,
         reference_path=options.reference_path,
         datasets=datasets,
+        voids=getattr(options, "void", ()),
     )
     try:
         from trainer.engine.job import execute

@@ -27,6 +27,8 @@ class Control:
     """A sentence for the run's status, such as "stopped by ada"."""
     knobs: dict[str, Any] = field(default_factory=dict)
     """Live-changeable knobs by spec path."""
+    asks: dict[str, int] = field(default_factory=dict)
+    """Requests to "save" or to "evaluate" now, by how often each was made so far."""
 
     def write(self, path: Path) -> None:
         """Replace the control file."""
@@ -40,6 +42,11 @@ class ControlReader:
         self._path = path
         self._stamp = (0, 0)
         self._last = Control()
+
+    def given(self) -> Control | None:
+        """The newest order; None while there is no file."""
+        order = self.read()
+        return None if self._stamp == (0, 0) else order
 
     def read(self) -> Control:
         """The newest order; the last one again while the file is unchanged or absent."""

@@ -85,6 +85,11 @@ class Objective(Method):
         return self.needs
 
     @property
+    def steered(self) -> frozenset[str]:
+        """Knobs that a controller moves away from what the spec says: to change them has no effect."""
+        return frozenset()
+
+    @property
     def embedding_noise(self) -> float:
         """Alpha of the noise that training forwards add to input embeddings (NEFTune); 0 adds none."""
         return 0.0
@@ -216,7 +221,7 @@ class Reward(Method):
 
     name: str = Field("", max_length=64, pattern=r"^[A-Za-z0-9_.-]*$")
     """Name in the metrics (`rewards/NAME/mean`); empty means the method's own name."""
-    weight: float = Field(1.0, json_schema_extra=BASIC)
+    weight: float = Field(1.0, json_schema_extra={**BASIC, "live": True})
     """Factor of this part in the total reward. Healthy: 0.1 to 1; negative makes it a penalty."""
     exact: ClassVar[bool] = False
     """True when a score of 1 means that the answer is right: evaluation reports it as accuracy."""

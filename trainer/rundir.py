@@ -19,6 +19,7 @@ from trainer.events import JOURNALS
 from trainer.spec import RunSpec, spec_hash, spec_parse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from trainer.events import Source
@@ -93,6 +94,15 @@ class RunDir:
         steps = sorted(int(match[1]) for match in matches if match)
         return [step for step in steps if (self.checkpoint(step) / "manifest.json").exists()]
 
+    def is_void(self, step: int, voids: Iterable[Sequence[int]]) -> bool:
+        """Whether a rollback [attempt, step] took back the checkpoint at `step`."""
+        try:
+            manifest = json.loads((self.checkpoint(step) / "manifest.json").read_text())
+        except (OSError, ValueError):
+            return False  # a damaged one is passed over by whoever looks for the newest
+        saved_by = manifest.get("attempt", 0) if isinstance(manifest, dict) else 0
+        return any(saved_by <= attempt and step > behind for attempt, behind in voids)
+
     def checkpoint(self, step: int) -> Path:
         """The folder of the checkpoint at `step`."""
         return self.checkpoints / f"step-{step}"
@@ -116,6 +126,11 @@ class AttemptDir:
     @property
     def control(self) -> Path:
         return self.path / "control.json"
+
+    @property
+    def past(self) -> Path:
+        """What attempts on other machines changed and met: a list of {attempt, step, knobs} or {attempt, asks}."""
+        return self.path / "past.json"
 
     @property
     def lease(self) -> Path:

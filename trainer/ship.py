@@ -240,6 +240,7 @@ class Ship:
             cause=answer.get("cause") or "user",
             message=answer.get("message") or "",
             knobs=answer.get("knobs") or {},
+            asks=answer.get("asks") or {},
         )
         if order == self.ordered:
             return

@@ -181,7 +181,7 @@ class Rollout(Section):
     """Answers sampled for each prompt (TRL: num_generations). Healthy: 8 to 16."""
     max_new_tokens: int = Field(32, ge=1, json_schema_extra=BASIC)
     """Longest answer. Unit: tokens."""
-    temperature: float = Field(1.0, gt=0, le=10, json_schema_extra=BASIC)
+    temperature: float = Field(1.0, gt=0, le=10, json_schema_extra={**BASIC, "live": True})
     """Logits are divided by this before sampling and in the loss alike. Healthy: 0.7 to 1."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Nucleus sampling keeps the likeliest tokens that sum to this mass. Healthy: 1 in training: the
@@ -233,7 +233,7 @@ class Budget(Section):
 class Evaluation(Section):
     """When the model is measured on held-out rows."""
 
-    every_steps: int = Field(50, ge=0, json_schema_extra=BASIC)
+    every_steps: int = Field(50, ge=0, json_schema_extra={**BASIC, "live": True})
     """Steps between evaluations, besides one at the start and one at the end; 0 keeps those two only.
     Unit: steps."""
     samples_per_prompt: int = Field(1, ge=1, le=256)
@@ -247,7 +247,7 @@ class Evaluation(Section):
 class CheckpointPolicy(Section):
     """When weights are saved, and which are kept. The final one always is."""
 
-    every_steps: int = Field(50, ge=0, json_schema_extra=BASIC)
+    every_steps: int = Field(50, ge=0, json_schema_extra={**BASIC, "live": True})
     """Steps between checkpoints; 0 saves the final one only. Unit: steps."""
     keep_last: int = Field(2, ge=1)
     """The newest ones that are kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import Path, Query, Router
 
@@ -11,7 +12,9 @@ from orchestrator.api.access import VIEWERS_AND_NODES
 from orchestrator.api.files import file_answer
 from orchestrator.api.runs import run_or_404
 from orchestrator.api.shapes import CheckpointOut, Listed
+from orchestrator.models import Node
 from orchestrator.selectors.checkpoints import checkpoint_get, checkpoint_shape, checkpoints_list
+from orchestrator.selectors.reach import node_reads_checkpoint
 from orchestrator.services.checkpoints import checkpoint_file, checkpoint_files
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ def checkpoint_read(request: HttpRequest, checkpoint_id: str) -> dict[str, Any]:
 @router.get("/checkpoints/{checkpoint_id}/files", auth=VIEWERS_AND_NODES)
 def checkpoint_listing(request: HttpRequest, checkpoint_id: str) -> dict[str, str]:
     """SHA-256 of each file of a checkpoint."""
-    return checkpoint_files(_present(checkpoint_id))
+    return checkpoint_files(_present(request, checkpoint_id))
 
 
 @router.get("/checkpoints/{checkpoint_id}/files/{path:name}", auth=VIEWERS_AND_NODES)
@@ -62,7 +65,7 @@ def checkpoint_download(
     request: HttpRequest, checkpoint_id: str, name: Annotated[str, Path()]
 ) -> HttpResponse:
     """One file of a checkpoint; `Range` continues a broken download, `ETag` is the file's SHA-256."""
-    checkpoint = _present(checkpoint_id)
+    checkpoint = _present(request, checkpoint_id)
     try:
         path = checkpoint_file(checkpoint, name)
     except ValueError as error:
@@ -71,9 +74,11 @@ def checkpoint_download(
     return file_answer(request, path, sha256=sha256)
 
 
-def _present(checkpoint_id: str) -> Checkpoint:
-    """The checkpoint, whose files lie on this server."""
+def _present(request: HttpRequest, checkpoint_id: str) -> Checkpoint:
+    """The checkpoint, whose files lie on this server. A node reads what its own runs need."""
     checkpoint = checkpoint_or_404(checkpoint_id)
+    if isinstance(request.auth, Node) and not node_reads_checkpoint(request.auth, checkpoint):
+        raise PermissionDenied("no run that this node holds needs this checkpoint")
     try:
         checkpoint_files(checkpoint)
     except ValueError as error:

@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.http import content_disposition_header
 from ninja import Field, File, Form, Path, Query, Router, Schema
@@ -16,7 +17,9 @@ from orchestrator.api.access import OPERATORS, VIEWERS_AND_NODES
 from orchestrator.api.files import file_answer
 from orchestrator.api.problems import Conflict, FieldsError, problem
 from orchestrator.api.shapes import Listed, Strict
+from orchestrator.models import Node
 from orchestrator.selectors.datasets import dataset_get, dataset_path, dataset_shape, datasets_list
+from orchestrator.selectors.reach import node_reads_dataset
 from orchestrator.services import datasets
 from orchestrator.uploads import upload_too_large
 from trainer.spec import Problem
@@ -141,6 +144,8 @@ def dataset_remove(request: HttpRequest, dataset_id: DatasetId) -> tuple[int, No
 def dataset_download(request: HttpRequest, dataset_id: DatasetId) -> HttpResponse:
     """The file as it was uploaded; `Range` continues a broken download, `ETag` is its SHA-256."""
     dataset = dataset_or_404(dataset_id)
+    if isinstance(request.auth, Node) and not node_reads_dataset(request.auth, dataset.pk):
+        raise PermissionDenied("no run that this node holds names this dataset")
     path = dataset_path(dataset)
     if not path.is_file():
         raise Http404("the file of this dataset is not on this server")

@@ -35,7 +35,10 @@ NOTHING = CloneIn()
 class ForkIn(CloneIn):
     """Where the new run starts from, and what is different in it."""
 
-    checkpoint: str = Field(max_length=12)
+    checkpoint: str = Field("", max_length=12)
+    """Id of one of the run's checkpoints; or give `step`."""
+    step: int | None = Field(None, ge=0)
+    """Step of one of the run's checkpoints."""
 
 
 @router.post("/runs/{run_id}/clone", auth=OPERATORS, response={201: RunOut})
@@ -59,7 +62,10 @@ def run_fork(
     payload: ForkIn,
     idempotency_key: Key = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Launch a new run from the weights of one of this run's checkpoints, with changes."""
+    """Launch a new run from the weights of one of this run's checkpoints, with changes.
+
+    Its curves continue this run's: `GET /runs/ID/lineage` gives the part before the fork.
+    """
     words = {"run_id": run_id, "user": request.auth.user, **payload.model_dump()}
     return _made(request, response, run_id, idempotency_key, lambda: forks.run_fork(**words))
 

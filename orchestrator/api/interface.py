@@ -25,11 +25,14 @@ ROUTERS = (
     "runs",
     "queue",
     "forks",
+    "life_cycle",
     "telemetry",
     "truth",
     "catalog",
     "checkpoints",
+    "checkpoint_copies",
     "nodes",
+    "node_changes",
     "datasets",
 )
 

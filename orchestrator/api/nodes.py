@@ -1,4 +1,4 @@
-"""Nodes: they join, claim and speak with their token; people list them."""
+"""The nodes' side: they join, claim and speak with their token."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from ninja.errors import AuthenticationError, HttpError
 from ninja.security import HttpBearer
 
 from orchestrator.api.problems import Conflict, problem
-from orchestrator.api.shapes import Listed, Strict
-from orchestrator.selectors.nodes import node_shape, nodes_list
+from orchestrator.api.shapes import Strict
 from orchestrator.services import claims, nodes
+from orchestrator.services.checkpoint_copies import copies_wanted
+from orchestrator.services.shelf import removals_of
 
 if TYPE_CHECKING:
     from orchestrator.models import Node
@@ -39,6 +40,8 @@ class Join(Strict):
     slots: int | None = Field(None, ge=1, le=1024)
     data_dir: str = Field("", max_length=4096)
     proof: str = Field("", max_length=200)
+    labels: list[str] = Field(default_factory=list, max_length=64)
+    """What `--label` named on its command line."""
     inventory: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -120,18 +123,16 @@ def claim_fail(request: HttpRequest, payload: FailIn) -> dict[str, Any]:
 
 @router.post("/heartbeats", auth=NodeToken(), response=dict[str, Any])
 def heartbeat(request: HttpRequest, payload: HeartbeatIn) -> dict[str, Any]:
-    """Note that a node and its runs are there; the answer names attempts that must end."""
+    """Note that a node and its runs are there.
+
+    `fenced` names attempts that must end, `bring` checkpoints that the node is to send to the server,
+    `remove` deleted runs whose files it is to remove.
+    """
     try:
         stale = nodes.node_heartbeat(node=request.auth, **payload.model_dump())
     except nodes.NodeReplaced as error:
         raise HttpError(410, str(error)) from error
     except ValueError as error:
         raise Conflict(str(error)) from error
-    return {"fenced": stale}
-
-
-@router.get("/nodes", response=Listed[dict[str, Any]])
-def node_list(request: HttpRequest) -> dict[str, Any]:
-    """Every node with its slots, what it has and what it runs."""
-    found = [node_shape(node) for node in nodes_list()]
-    return {"items": found, "count": len(found)}
+    node = request.auth
+    return {"fenced": stale, "bring": copies_wanted(node), "remove": removals_of(node)}

@@ -146,5 +146,7 @@ def problems_register(api: NinjaAPI) -> None:
 
 
 def _in_spec(item: Problem) -> Problem:
+    if item.path.startswith("policy"):
+        return item
     path = f"spec.{item.path}" if item.path else "spec"
     return Problem(path=path, message=item.message)

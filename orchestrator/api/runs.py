@@ -9,11 +9,21 @@ from ninja import Header, Query, Router
 
 from orchestrator.api.access import OPERATORS, owned
 from orchestrator.api.problems import Conflict
-from orchestrator.api.shapes import Listed, Reason, RunCreate, RunOut, RunPatch, SpecCheck, SpecOut
+from orchestrator.api.shapes import (
+    Listed,
+    Reason,
+    RemovalOut,
+    RunCreate,
+    RunOut,
+    RunPatch,
+    SpecCheck,
+    SpecOut,
+)
+from orchestrator.selectors.removals import removal_shape
+from orchestrator.selectors.runs import Archived, run_shape, runs_list
 from orchestrator.selectors.runs import run_get as run_find
-from orchestrator.selectors.runs import run_shape, runs_list
 from orchestrator.selectors.spec_review import spec_review
-from orchestrator.services import runs
+from orchestrator.services import runs, shelf
 from orchestrator.services.idempotency import once, request_digest
 
 if TYPE_CHECKING:
@@ -61,13 +71,21 @@ def run_list(
     kind: str | None = None,
     tag: str | None = None,
     q: str | None = None,
+    archived: Archived = "no",
     order: str = "-created",
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     per_page: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> dict[str, Any]:
-    """Runs, newest first unless ordered otherwise."""
+    """Runs, newest first unless ordered otherwise; archived ones where they are asked for."""
     found, count = runs_list(
-        state=state, kind=kind, tag=tag, q=q, order=order, page=page, per_page=per_page
+        state=state,
+        kind=kind,
+        tag=tag,
+        q=q,
+        archived=archived,
+        order=order,
+        page=page,
+        per_page=per_page,
     )
     return {"items": [run_shape(run) for run in found], "count": count}
 
@@ -80,11 +98,31 @@ def run_get(request: HttpRequest, run_id: str) -> dict[str, Any]:
 
 @router.patch("/runs/{run_id}", auth=OPERATORS, response=RunOut)
 def run_patch(request: HttpRequest, run_id: str, payload: RunPatch) -> dict[str, Any]:
-    """Rename, tag, annotate, reprioritise (also while it waits), let it give way, or change a live knob."""
+    """Rename, tag, annotate, reprioritise (also while it waits), let it give way, change the restart policy, or a
+    live knob.
+
+    `knobs` names live knobs by path (`optimizer.lr`, `objective.beta`, `rollout.temperature`,
+    `rewards.0.weight`, …) with their new values; null takes one back to the spec's value. The trainer applies
+    them at its next step boundary and says from which step on they count.
+    """
     owned(run_or_404(run_id), request.auth)
     changes = payload.model_dump(exclude_unset=True)
     runs.run_patch(run_id=run_id, user=request.auth.user, changes=changes)
     return run_shape(run_or_404(run_id))
+
+
+@router.delete("/runs/{run_id}", auth=OPERATORS, response=Listed[RemovalOut])
+def run_delete(request: HttpRequest, run_id: str) -> dict[str, Any]:
+    """Delete a run that has ended: its rows, its files here, and by their next heartbeat those on nodes.
+
+    A run that goes on, or that another one still needs, is refused with 409. The answer says what was freed.
+    """
+    owned(run_or_404(run_id), request.auth)
+    try:
+        found = shelf.run_delete(run_id=run_id, user=request.auth.user)
+    except ValueError as error:
+        raise Conflict(str(error)) from error
+    return {"items": [removal_shape(one) for one in found], "count": len(found)}
 
 
 @router.get("/runs/{run_id}/spec", response=SpecOut)

@@ -9,6 +9,7 @@ from ninja import Field, Schema
 from pydantic import ConfigDict
 
 from orchestrator.models import State
+from orchestrator.models.restart_policy import RestartPolicy
 from trainer.spec import RunSpec
 
 Item = TypeVar("Item")
@@ -40,6 +41,7 @@ class RunCreate(Strict):
     preemptible: bool = False
     """Let a run of higher priority take its place: it saves a checkpoint and goes on later."""
     max_restarts: int = Field(3, ge=0, le=100)
+    policy: RestartPolicy = RestartPolicy()
 
 
 class SpecCheck(Schema):
@@ -62,6 +64,8 @@ class RunPatch(Strict):
     notes: str = Field("", max_length=20_000)
     priority: int = Field(0, ge=-1000, le=1000)
     preemptible: bool = False
+    max_restarts: int = Field(3, ge=0, le=100)
+    policy: RestartPolicy = RestartPolicy()
     knobs: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -102,7 +106,14 @@ class RunOut(Schema):
     restarts: int
     desired: str
     desired_by: str
+    desired_at: datetime | None
     knobs: dict[str, Any]
+    policy: RestartPolicy
+    overrides: dict[str, Any]
+    excluded_nodes: list[str]
+    archived: datetime | None
+    parent: str | None
+    parent_step: int | None
     complete: bool
     waits_for: str | None
     last_contact: datetime | None
@@ -110,6 +121,21 @@ class RunOut(Schema):
     primary: Primary
     eta_seconds: float | None
     checkpoints: int
+
+
+class RemovalOut(Schema):
+    """The files of a deleted run on one machine."""
+
+    run: str
+    name: str
+    by: str
+    node: str | None
+    """None is the server's own disk."""
+    asked: datetime
+    done: datetime | None
+    bytes: int | None
+    """Freed there; null while the node has not spoken."""
+    rows: dict[str, int]
 
 
 class CheckpointOut(Schema):
@@ -127,6 +153,9 @@ class CheckpointOut(Schema):
     final: bool
     created: datetime
     deleted: datetime | None
+    """When the run's keep policy removed the files from the disk where they were saved."""
+    stored: bool
+    """Whether the server has a copy of its own, which every node can read."""
 
 
 class SpecOut(Schema):

@@ -12,7 +12,7 @@ from channels.db import database_sync_to_async
 from django.db import DatabaseError, InterfaceError
 
 from orchestrator.consumers.frames import BAD_TOKEN, FrameConsumer, FrameError
-from orchestrator.consumers.listener import EVERYONE, RUNS, listener, run_group
+from orchestrator.consumers.listener import EVERYONE, NODES, RUNS, listener, run_group
 from orchestrator.consumers.pace import Pace
 from orchestrator.consumers.watch import Watch, news_read, runs_news, watch_open
 from orchestrator.services import meters
@@ -25,12 +25,15 @@ log = logging.getLogger(__name__)
 BROKEN = 1011  # the close code of a server that failed
 NEWS_EVERY = 0.25  # seconds between two deltas of a run
 RUN_EVERY = 0.5
+NODES_EVERY = 1.0
 SWEEP_EVERY = 5.0  # seconds after which a lost hint no longer matters
 WATCHES_MOST = 50
 
 KINDS = ("points", "log", "samples")
 RUNS_ITEM = ("runs", "")
 """What is due when runs changed: they are read together, however many there are."""
+NODES_ITEM = ("nodes", "")
+"""What is due when nodes changed: the page asks for its cards again."""
 
 
 class BrowserConsumer(FrameConsumer):
@@ -47,7 +50,7 @@ class BrowserConsumer(FrameConsumer):
             await self.refuse("sign in first", BAD_TOKEN)
             return
         self.watches: dict[str, Watch] = {}
-        self.all_runs = False
+        self.all_runs = self.nodes = False
         self.changed: set[str] = set()
         self.unseen = False
         self.pace: Pace[tuple[str, str]] = Pace()
@@ -68,7 +71,7 @@ class BrowserConsumer(FrameConsumer):
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        for group in (EVERYONE, RUNS, *map(run_group, self.watches)):
+        for group in (EVERYONE, RUNS, NODES, *map(run_group, self.watches)):
             await self.channel_layer.group_discard(group, self.channel_name)
         if self.listening:
             await listener().leave()
@@ -81,17 +84,21 @@ class BrowserConsumer(FrameConsumer):
             await self.send_frame("pong", at=frame.get("at"), sent=time.time())
         elif frame["op"] in ("watch", "unwatch") and frame.get("topic") == "runs":
             await self._runs_watch(frame["op"] == "watch")
+        elif frame["op"] in ("watch", "unwatch") and frame.get("topic") == "nodes":
+            await self._nodes_watch(frame["op"] == "watch")
         elif frame["op"] == "watch" and frame.get("topic") == "run":
             await self._run_watch(frame)
         elif frame["op"] == "unwatch" and frame.get("topic") == "run":
             await self._run_unwatch(str(frame.get("run")))
         else:
-            raise FrameError("use watch or unwatch with topic runs or run, or ping")
+            raise FrameError("use watch or unwatch with topic runs, run or nodes, or ping")
 
     async def hint(self, message: dict[str, Any]) -> None:
         """Note what changed; it is sent when it is due."""
         kind, run_id = message["hint"].get("kind"), str(message["hint"].get("run"))
         watch = self.watches.get(run_id)
+        if kind in ("run", "node") and self.nodes:
+            self.pace.mark(NODES_ITEM, NODES_EVERY)
         if kind in ("run", "points") and (watch or self.all_runs):
             self.changed.add(run_id)
             self.pace.mark(RUNS_ITEM, RUN_EVERY)
@@ -104,12 +111,18 @@ class BrowserConsumer(FrameConsumer):
         """Hints were lost: read everything that is watched again from its cursor."""
         for run_id in self.watches:
             self._mark_all(run_id)
-        self._mark_list()
+        self._mark_lists()
 
     async def _runs_watch(self, on: bool) -> None:
         self.all_runs = on
         change = self.channel_layer.group_add if on else self.channel_layer.group_discard
         await change(RUNS, self.channel_name)
+
+    async def _nodes_watch(self, on: bool) -> None:
+        self.nodes = on
+        change = self.channel_layer.group_add if on else self.channel_layer.group_discard
+        await change(NODES, self.channel_name)
+        self._mark_lists()
 
     async def _run_watch(self, frame: dict[str, Any]) -> None:
         try:
@@ -135,10 +148,12 @@ class BrowserConsumer(FrameConsumer):
         for kind in ("points", "log"):
             self.pace.mark((kind, run_id), NEWS_EVERY)
 
-    def _mark_list(self) -> None:
+    def _mark_lists(self) -> None:
         if self.all_runs:
             self.unseen = True
             self.pace.mark(RUNS_ITEM, RUN_EVERY)
+        if self.nodes:
+            self.pace.mark(NODES_ITEM, NODES_EVERY)
 
     async def _kept(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work; when it breaks, close the socket, so that the page connects anew."""
@@ -154,7 +169,7 @@ class BrowserConsumer(FrameConsumer):
             await asyncio.sleep(SWEEP_EVERY)
             for run_id in self.watches:
                 self._mark_all(run_id)
-            self._mark_list()
+            self._mark_lists()
 
     async def _send_due(self) -> None:
         while True:
@@ -170,6 +185,8 @@ class BrowserConsumer(FrameConsumer):
             for shape in await database_sync_to_async(runs_news)(changed, unseen):
                 if self.all_runs or shape["id"] in self.watches:
                     await self.send_frame("run", run=shape, sent=time.time())
+        elif kind == "nodes":
+            await self.send_frame("nodes", sent=time.time())
         elif watch := self.watches.get(run_id):
             frame = await database_sync_to_async(news_read)(watch, kind)
             if frame is not None:

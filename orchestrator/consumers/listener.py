@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 EVERYONE = "everyone"
 RUNS = "runs"
+NODES = "nodes"
 READY_WITHIN = 5.0  # seconds that a socket waits for the first LISTEN
 PROBE_EVERY = 20.0  # seconds of silence after which the connection is asked for a sign of life
 RETRY_FIRST, RETRY_LAST = 0.1, 5.0
@@ -109,6 +110,8 @@ async def fan_out(hint: Mapping[str, Any]) -> None:
         await layer.group_send(run_group(str(hint["run"])), message)
     if hint.get("kind") in ("run", "points"):
         await layer.group_send(RUNS, message)
+    if hint.get("kind") in ("run", "node"):
+        await layer.group_send(NODES, message)
 
 
 _of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Listener] = WeakKeyDictionary()

@@ -2,8 +2,9 @@
 
 from orchestrator.models.checkpoint import Checkpoint
 from orchestrator.models.dataset import Dataset
-from orchestrator.models.node import Node
+from orchestrator.models.node import Node, NodeReading
 from orchestrator.models.points import Block, Chunk, Series
+from orchestrator.models.removal import Removal
 from orchestrator.models.run import (
     ENDED,
     Attempt,
@@ -34,8 +35,10 @@ __all__ = [
     "LogLine",
     "LoginLink",
     "Node",
+    "NodeReading",
     "Process",
     "Pulse",
+    "Removal",
     "Role",
     "Run",
     "Sample",

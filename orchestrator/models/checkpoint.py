@@ -24,7 +24,10 @@ class Checkpoint(models.Model):
     final = models.BooleanField(default=False)
     created = models.DateTimeField(auto_now_add=True)
     deleted = models.DateTimeField(null=True)
-    """When the trainer's keep policy removed the files."""
+    """When the trainer's keep policy removed the files from the disk where they were saved."""
+    stored = models.CharField(max_length=64, default="", blank=True)
+    """SHA-256 of the manifest of the server's own copy, "" without one. A copy counts while it equals `sha256`:
+    a step that a later attempt saves again is another checkpoint."""
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "step"], name="checkpoint_once")]

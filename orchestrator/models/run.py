@@ -70,11 +70,26 @@ class Run(models.Model):
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="followers"
     )
     """The run whose final checkpoint this one starts from."""
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="forks"
+    )
+    """The run that this one was forked from."""
+    parent_step = models.BigIntegerField(null=True)
+    parent_name = models.CharField(max_length=120, default="", blank=True)
+    """What the parent was called, also once it is deleted."""
     priority = models.IntegerField(default=0)
     preemptible = models.BooleanField(default=False)
     """Its owner lets a run of higher priority take its place: it saves a checkpoint and goes on later."""
     max_restarts = models.PositiveIntegerField(default=3)
     restarts = models.PositiveIntegerField(default=0)
+    policy = models.JSONField(default=dict)
+    """A `RestartPolicy`; {} is the usual one."""
+    overrides = models.JSONField(default=dict)
+    """Knobs by spec path that a restart changed."""
+    voids = models.JSONField(default=list)
+    """[attempt, step] of each rollback: what attempts up to that one did behind that step is void."""
+    excluded_nodes = ArrayField(models.CharField(max_length=64), default=list)
+    """Names of nodes that a log rule has ruled out."""
 
     # What the newest plan says of it while it waits; who starts, starts without them.
     place = models.PositiveIntegerField(null=True)
@@ -115,6 +130,10 @@ class Run(models.Model):
     """Newest value of each metric, non-finite ones as strings."""
     knobs = models.JSONField(default=dict)
     """Live-changed knobs by spec path."""
+    asks = models.JSONField(default=dict)
+    """How often somebody asked to "save" or to "evaluate" at once."""
+    archived = models.DateTimeField(null=True)
+    """Since when lists leave it out."""
 
     created = models.DateTimeField(auto_now_add=True, db_index=True)
     started = models.DateTimeField(null=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.data_dir import PROJECT_DIR
 from trainer.control import Control
+from trainer.disk import folders_remove, run_folders
 from trainer.events import TERMINAL
 from trainer.journal import last_event
 from trainer.processes import processes_read
@@ -88,14 +89,29 @@ class Hosts:
             if not found.control.exists() or "fenced" not in found.control.read_text():
                 order.write(found.control)
 
+    def remove(self, run_id: str, checkpoints: list[str]) -> int | None:
+        """Free what a deleted run takes up here; None while a process of it has still to end."""
+        run = RunDir(self.data_dir / "runs" / run_id)
+        for number in run.attempts():
+            attempt = run.attempt(number)
+            if _lives(attempt, "host") or _lives(attempt, "trainer"):
+                self.fence(run_id, number)
+                return None
+        return folders_remove(run_folders(self.data_dir, run_id, checkpoints))
+
     def gpus_taken(self) -> set[int]:
         """Indices of the GPUs that live attempts were given."""
-        taken: set[int] = set()
+        return {index for given in self.gpus_of().values() for index in given}
+
+    def gpus_of(self) -> dict[str, list[int]]:
+        """The GPUs that each live run was given, by index."""
+        found: dict[str, list[int]] = {}
         for attempt in self.open_attempts():
             if _lives(attempt, "host") or _lives(attempt, "trainer"):
                 with suppress(OSError, ValueError):
-                    taken |= set(json.loads(attempt.lease.read_text()).get("gpus", []))
-        return taken
+                    given = json.loads(attempt.lease.read_text()).get("gpus", [])
+                    found[attempt.path.parent.name] = given
+        return found
 
     def _lease_point(self, attempt: AttemptDir, socket_url: str) -> None:
         """A server that came back under another address: `ship` reads it when it connects again."""

@@ -1,9 +1,8 @@
-"""What a machine has: processors, memory, disk, GPUs with their load, engines, methods."""
+"""What a machine has: processors, memory, disk, GPUs, engines, methods; and how loaded it is."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import shutil
 from functools import cache
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from orchestrator.node.gpus import gpu_report
 from trainer import registry
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def inventory(data_dir: Path) -> dict[str, Any]:
         "memory_used": memory.total - memory.available,
         "disk": disk.total,
         "disk_free": disk.free,
-        "gpus": gpus(),
+        **gpu_report(),
         "processes": PROCESSES_MOST,
         **_software(),
     }
@@ -52,51 +52,3 @@ def _software() -> dict[str, Any]:
     if "vllm" in versions:
         engines["vllm"] = versions["vllm"]
     return {"versions": versions, "engines": engines, "methods": registry.hashes()}
-
-
-def gpus() -> list[dict[str, Any]]:
-    """The GPUs as NVIDIA's driver reports them; [] without one."""
-    try:
-        import pynvml  # noqa: PLC0415
-
-        pynvml.nvmlInit()
-    except Exception:
-        # No library, no driver, no permission: this machine simply has no GPU to offer.
-        return []
-    allowed = _visible()
-    try:
-        return [
-            _gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index), index)
-            for index in range(pynvml.nvmlDeviceGetCount())
-            if allowed is None or index in allowed
-        ]
-    finally:
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
-
-
-def _visible() -> set[int] | None:
-    """The GPUs that this node was given by CUDA_VISIBLE_DEVICES; None when it may use all."""
-    value = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if value is None or not all(part.strip().isdigit() for part in value.split(",") if part):
-        return None
-    return {int(part) for part in value.split(",") if part}
-
-
-def _gpu(nvml: Any, handle: Any, index: int) -> dict[str, Any]:
-    name = nvml.nvmlDeviceGetName(handle)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    found: dict[str, Any] = {
-        "index": index,
-        "name": name.decode() if isinstance(name, bytes) else name,
-        "memory": int(memory.total),
-        "used": int(memory.used),
-        "utilisation": None,
-        "power": None,
-    }
-    # Some cards do not count these.
-    with contextlib.suppress(nvml.NVMLError):
-        found["utilisation"] = int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-    with contextlib.suppress(nvml.NVMLError):
-        found["power"] = round(nvml.nvmlDeviceGetPowerUsage(handle) / 1000, 1)
-    return found

@@ -10,8 +10,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.node.courier import Courier
+from orchestrator.node.gpus import gpus
 from orchestrator.node.hosts import Hosts, host_start
-from orchestrator.node.inventory import PROCESSES_MOST, gpus
+from orchestrator.node.inventory import PROCESSES_MOST
 from orchestrator.node.prepare import CannotPrepare, prepare
 from orchestrator.node.server import Refused, Server, Unreachable
 
@@ -39,6 +41,11 @@ class ThisNode:
     instance: str = ""
     preparing: set[tuple[str, int]] = field(default_factory=set)
     """Attempts that are claimed and whose host has not started yet: heartbeats vouch for them."""
+    courier: Courier = field(init=False)
+    """Brings checkpoints to the server, beside everything else."""
+
+    def __post_init__(self) -> None:
+        self.courier = Courier(self.server, self.data_dir)
 
 
 _this: list[ThisNode] = []
@@ -86,6 +93,8 @@ def _start(node: ThisNode, order: dict[str, Any]) -> None:
     env = dict(os.environ)
     if given is not None:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, given))
+        # The driver counts by the bus; CUDA would put the fastest first.
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     trainer = ["--", sys.executable, "-m", "trainer", *prepared.arguments]
     host = host_start(prepared.attempt, trainer, env)
     # Reaped when it ends before we do; it does not notice when we end first.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +42,10 @@ def prepare(order: dict[str, Any], *, data_dir: Path, server: Server, gpus: list
     attempt = run.attempt(order["attempt"])
     if not run.exists():
         _spec_write(run, order["spec"])
-    if order["resume"]:
-        _own_checkpoint(run, order["resume"], server)
+    if place := order["resume"]:
+        if not order["continues_here"]:
+            _strays_remove(run, place)
+        _own_checkpoint(run, place, order["voids"], server)
     arguments = ["resume", str(run.path), "--attempt", str(attempt.number)]
     for part, option in (("model", "--model-path"), ("reference", "--reference-path")):
         name = order["spec"].get(part, {}).get("name", "")
@@ -51,9 +55,12 @@ def prepare(order: dict[str, Any], *, data_dir: Path, server: Server, gpus: list
             raise CannotPrepare(f"{part}.name: {name} has no checkpoint (any more).")
     for pk, dataset in order["inputs"]["datasets"].items():
         arguments += ["--dataset", f"{pk}={_dataset(pk, dataset, data_dir, server)}"]
+    for number, step in order["voids"]:
+        arguments += ["--void", f"{number}:{step}"]
+    arguments += [f"{path}={json.dumps(value)}" for path, value in order["overrides"].items()]
     attempt.path.mkdir(parents=True, exist_ok=True)
-    if order.get("knobs"):
-        Control(knobs=order["knobs"]).write(attempt.control)
+    write_atomic(attempt.past, json.dumps(order["past"]))
+    Control(knobs=order["knobs"], asks=order["asks"]).write(attempt.control)
     lease = {"server": server.socket_url, "token": order["lease_token"], "gpus": gpus}
     write_atomic(attempt.lease, json.dumps(lease), 0o600)
     return Prepared(attempt, arguments)
@@ -66,9 +73,24 @@ def _spec_write(run: RunDir, raw: dict[str, Any]) -> None:
         raise CannotPrepare(f"This node does not take the spec: {error}") from error
 
 
-def _own_checkpoint(run: RunDir, place: dict[str, Any], server: Server) -> None:
+def _strays_remove(run: RunDir, place: dict[str, Any]) -> None:
+    """Remove what an attempt here saved before the run went on elsewhere, from an earlier step.
+
+    The trainer takes the newest checkpoint on the disk: with these it would leave the road that the run is on.
+    """
+    for step in run.checkpoint_steps():
+        folder = run.checkpoint(step)
+        same = step == place["step"] and _is_checkpoint(folder, place["sha256"])
+        if step >= place["step"] and not same:
+            _remove(folder)
+
+
+def _own_checkpoint(
+    run: RunDir, place: dict[str, Any], voids: list[list[int]], server: Server
+) -> None:
     """Fetch the run's own newest checkpoint when it was saved on another machine."""
-    if not any(step >= place["step"] for step in run.checkpoint_steps()):
+    standing = [step for step in run.checkpoint_steps() if not run.is_void(step, voids)]
+    if not any(step >= place["step"] for step in standing):
         _checkpoint_fetch(place, run.checkpoint(place["step"]), server)
 
 
@@ -105,7 +127,16 @@ def _checkpoint_fetch(place: dict[str, Any], folder: Path, server: Server) -> No
             f"The checkpoint of step {place['step']} is damaged: {error}"
         ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove(folder)
     draft.rename(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint; cut short, it leaves nothing that has a checkpoint's name."""
+    if folder.exists():
+        gone = folder.with_name(f"{folder.name}.gone-{os.getpid()}")
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _dataset(pk: str, dataset: dict[str, Any], data_dir: Path, server: Server) -> Path:

@@ -49,10 +49,24 @@ class Server:
         scheme, rest = self.url.split("://", 1)
         return f"{'wss' if scheme == 'https' else 'ws'}://{rest}"
 
+    def get(self, path: str) -> dict[str, Any]:
+        """GET JSON from a path below /api; raises Unreachable or Refused."""
+        return self._json(path)
+
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """POST JSON to a path below /api; raises Unreachable or Refused."""
         data = json.dumps(body, allow_nan=False).encode()
-        with self._open(path, data=data, headers={"Content-Type": "application/json"}) as answer:
+        return self._json(path, data=data, headers={"Content-Type": "application/json"})
+
+    def put(
+        self, path: str, data: bytes, headers: dict[str, str], timeout: float | None = None
+    ) -> dict[str, Any]:
+        """PUT bytes to a path below /api; raises Unreachable or Refused."""
+        headers = {"Content-Type": "application/octet-stream", **headers}
+        return self._json(path, data=data, headers=headers, method="PUT", timeout=timeout)
+
+    def _json(self, path: str, **request: Any) -> dict[str, Any]:
+        with self._open(path, **request) as answer:
             try:
                 found: dict[str, Any] = json.loads(answer.read())
             except (OSError, http.client.HTTPException, ValueError) as error:
@@ -97,15 +111,21 @@ class Server:
             raise Unreachable(f"the connection broke after {got} of {expected} bytes")
 
     def _open(
-        self, path: str, data: bytes | None = None, headers: dict[str, str] | None = None
+        self,
+        path: str,
+        data: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        method: str | None = None,
+        timeout: float | None = None,
     ) -> Any:
         request = urllib.request.Request(
             f"{self.url}/api{quote(path)}",
             data=data,
+            method=method,
             headers={"Authorization": f"Bearer {self._token}", **(headers or {})},
         )
         try:
-            return self._opener.open(request, timeout=TIMEOUT)
+            return self._opener.open(request, timeout=timeout or TIMEOUT)
         except urllib.error.HTTPError as error:
             with error:
                 detail = _detail(error.read())

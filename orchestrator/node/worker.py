@@ -19,6 +19,7 @@ from orchestrator.node.launch import ThisNode, node_be
 from orchestrator.node.server import Refused, Server, Unreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
     from celery import Celery
@@ -34,9 +35,14 @@ class CannotJoin(Exception):
     """The server does not want this machine as a node; the text says what to change."""
 
 
-def join(server: Server, *, name: str, slots: int | None, data_dir: Path) -> dict[str, Any]:
+def join(
+    server: Server, *, name: str, slots: int | None, data_dir: Path, labels: Sequence[str] = ()
+) -> dict[str, Any]:
     """Join, waiting for a server that is not up yet. Raises CannotJoin."""
     body: dict[str, Any] = {"name": name, "slots": slots, "data_dir": str(data_dir)}
+    body["labels"] = list(labels)
+    # Whoever shares the server's folder can prove it at once.
+    body["proof"] = _content(data_dir / "broker" / "proof")
     pause = 0.2
     while True:
         try:
@@ -55,16 +61,28 @@ def join(server: Server, *, name: str, slots: int | None, data_dir: Path) -> dic
 def _proof(refusal: Refused) -> str:
     """What proves that we are on the server's machine: the content of a file that it names."""
     path = {name.lower(): value for name, value in refusal.headers.items()}.get("anneal-proof", "")
+    return _content(Path(path)) if path else ""
+
+
+def _content(path: Path) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip() if path else ""
+        return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
 
 
-def work(server: Server, app: Celery, *, name: str, slots: int | None, data_dir: Path) -> None:
+def work(
+    server: Server,
+    app: Celery,
+    *,
+    name: str,
+    slots: int | None,
+    data_dir: Path,
+    labels: Sequence[str] = (),
+) -> None:
     """Be a node until a signal ends us; hosts that we started go on."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    joined = join(server, name=name, slots=slots, data_dir=data_dir)
+    joined = join(server, name=name, slots=slots, data_dir=data_dir, labels=labels)
     node = ThisNode(joined["name"], server, data_dir, Hosts(data_dir), joined["instance"])
     node_be(node)
     adopted = node.hosts.live()
@@ -74,6 +92,7 @@ def work(server: Server, app: Celery, *, name: str, slots: int | None, data_dir:
         target=_beat, args=(node, joined["heartbeat_seconds"], ending), daemon=True
     )
     beats.start()
+    threading.Thread(target=node.courier.work, args=(ending,), daemon=True).start()
     _broker_use(app, joined["broker"])
     worker = app.Worker(
         hostname=f"node.{node.name}.{secrets.token_hex(3)}@%h",
@@ -132,6 +151,9 @@ def _beat(node: ThisNode, every: float, ending: threading.Event) -> None:
             answer = node.server.post("/heartbeats", _sign_of_life(node, every))
             for stale in answer["fenced"]:
                 node.hosts.fence(stale["run"], stale["attempt"])
+            for gone in answer.get("remove", []):
+                _remove(node, gone)
+            node.courier.told(answer["bring"])
         except Unreachable as error:
             log.warning("no answer to the heartbeat: %s", error)
         except Refused as refusal:
@@ -144,10 +166,17 @@ def _beat(node: ThisNode, every: float, ending: threading.Event) -> None:
         ending.wait(every)
 
 
+def _remove(node: ThisNode, gone: dict[str, Any]) -> None:
+    """Free what a deleted run takes up here, and say how much that was."""
+    freed = node.hosts.remove(gone["run"], gone["checkpoints"])
+    if freed is not None:
+        node.server.post("/removals", {"run": gone["run"], "bytes": freed})
+
+
 def _sign_of_life(node: ThisNode, every: float) -> dict[str, Any]:
     preparing = [{"run": run, "attempt": attempt} for run, attempt in sorted(node.preparing)]
     return {
-        "inventory": inventory(node.data_dir),
+        "inventory": {**inventory(node.data_dir), "gpus_of": node.hosts.gpus_of()},
         "runs": [*node.hosts.live(), *preparing],
         "expect_next_in": PROMISE_BEATS * every,
         "instance": node.instance,

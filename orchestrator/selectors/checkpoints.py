@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.models import Checkpoint, Run
+from orchestrator.selectors.reach import is_stored
 
 
 def checkpoints_list(
@@ -41,4 +42,5 @@ def checkpoint_shape(checkpoint: Checkpoint) -> dict[str, Any]:
         "final": checkpoint.final,
         "created": checkpoint.created.isoformat(),
         "deleted": checkpoint.deleted.isoformat() if checkpoint.deleted else None,
+        "stored": is_stored(checkpoint),
     }

@@ -5,13 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.models.contact import node_alive
-from orchestrator.selectors.inputs import (
-    checkpoint_named,
-    data_sources,
-    holder_of,
-    model_names,
-    newest_checkpoint,
-)
+from orchestrator.selectors.inputs import data_sources
+from orchestrator.selectors.reach import out_of_reach
 from trainer import registry
 
 if TYPE_CHECKING:
@@ -45,7 +40,7 @@ def slots_needed(spec: dict[str, Any], node: Node) -> int:
 
 def obstacle(run: Run, node: Node) -> str:
     """Why the run can never start on this node as it is, or ""."""
-    return obstacle_of_spec(run.spec, node) or obstacle_of_inputs(run, node)
+    return obstacle_of_spec(run.spec, node) or obstacle_of_run(run, node)
 
 
 def obstacle_of_spec(spec: dict[str, Any], node: Node) -> str:
@@ -54,9 +49,10 @@ def obstacle_of_spec(spec: dict[str, Any], node: Node) -> str:
     return next((said for rule in rules if (said := _said(node, rule(spec, node)))), "")
 
 
-def obstacle_of_inputs(run: Run, node: Node) -> str:
-    """What of its checkpoints the node could not read."""
-    return _said(node, _inputs(run, node))
+def obstacle_of_run(run: Run, node: Node) -> str:
+    """What of this run alone stands in the way: where it worked, what it met there, what it needs to read."""
+    rules = (_excluded, _cordon, out_of_reach)
+    return next((said for rule in rules if (said := _said(node, rule(run, node)))), "")
 
 
 def needs_of(spec: dict[str, Any]) -> str:
@@ -120,15 +116,14 @@ def _methods(spec: dict[str, Any], node: Node) -> Iterator[str]:
             yield f"has another version of the method {key}"
 
 
-def _inputs(run: Run, node: Node) -> Iterator[str]:
-    """Checkpoints are read where they lie: the server's own folder is the only one it can send from."""
-    own = newest_checkpoint(run) if run.attempt else None
-    needed = [own] if own else []
-    needed += [found for name in model_names(run.spec) if (found := checkpoint_named(name))]
-    for checkpoint in needed:
-        holder = holder_of(checkpoint)
-        if holder is not None and not holder.local and holder.pk != node.pk:
-            yield f"cannot read the checkpoint of step {checkpoint.step}, which lies on {holder.name}"
+def _excluded(run: Run, node: Node) -> Iterator[str]:
+    if node.name in run.excluded_nodes:
+        yield "is ruled out for this run by a log rule"
+
+
+def _cordon(run: Run, node: Node) -> Iterator[str]:
+    if node.cordoned and run.node_id != node.pk:
+        yield "is cordoned: only runs that worked on it last may return"
 
 
 def methods_of(spec: dict[str, Any]) -> set[str]:

@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from orchestrator.models import Node
 
 
-def newest_checkpoint(run: Run) -> Checkpoint | None:
-    """The checkpoint from which the run would go on."""
-    return Checkpoint.objects.filter(run=run, deleted=None).order_by("-step").first()
-
-
 def final_checkpoint(run: Run) -> Checkpoint | None:
     """What a finished run hands to its followers."""
     kept = Checkpoint.objects.filter(run=run, deleted=None)

@@ -12,8 +12,13 @@ BUSY = (Process.DISPATCHED, Process.CLAIMED, Process.ALIVE)
 
 
 def nodes_list() -> list[Node]:
-    """Every node that was not revoked, by name."""
-    return list(Node.objects.filter(revoked=None).order_by("name"))
+    """Every node that was not removed, by name."""
+    return list(Node.objects.filter(removed=None).order_by("name"))
+
+
+def node_get(node_id: str) -> Node | None:
+    """One node that was not removed."""
+    return Node.objects.filter(pk=node_id, removed=None).first()
 
 
 def node_runs(node: Node) -> list[Run]:
@@ -25,29 +30,46 @@ def node_runs(node: Node) -> list[Run]:
 def node_shape(node: Node) -> dict[str, Any]:
     """A node as JSON."""
     runs = node_runs(node)
+    gpus_of = node.inventory.get("gpus_of") or {}
     return {
         "id": node.pk,
         "name": node.name,
         "alive": node_alive(node),
-        "status": node_status(node),
+        "status": node_status(node, busy=bool(runs)),
         "local": node.local,
         "drained": node.drained,
+        "cordoned": node.cordoned,
         "slots": node.slots,
         "busy": sum(slots_needed(run.spec, node) for run in runs),
-        "runs": [{"id": run.pk, "name": run.name, "state": str(run.state)} for run in runs],
+        "runs": [
+            {
+                "id": run.pk,
+                "name": run.name,
+                "state": str(run.state),
+                "gpus": gpus_of.get(run.pk, []),
+            }
+            for run in runs
+        ],
         "labels": node.labels,
+        "own_labels": node.own_labels,
         "inventory": node.inventory,
         "joined": node.joined.isoformat() if node.joined else None,
         "last_seen": node.last_seen.isoformat() if node.last_seen else None,
+        "expect_next_in": node.expect_next_in,
+        "revoked": node.revoked.isoformat() if node.revoked else None,
     }
 
 
-def node_status(node: Node) -> str:
-    """One word: invited, gone, closed, drained, or ready."""
+def node_status(node: Node, *, busy: bool = False) -> str:
+    """One word: revoked, invited, gone, closed, draining, drained, cordoned, or ready."""
+    if node.revoked is not None:
+        return "revoked"
     if node.joined is None:
         return "invited"
     if not node_alive(node):
         return "gone"
     if node.closed is not None:
         return "closed"
-    return "drained" if node.drained else "ready"
+    if node.drained:
+        return "draining" if busy else "drained"
+    return "cordoned" if node.cordoned else "ready"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from orchestrator.models import State
+from trainer.escalation import GRACE, TERM_GRACE
 
 if TYPE_CHECKING:
     from orchestrator.models import Run
@@ -21,6 +23,8 @@ _OF_CAUSE = {
     "continues from the newest checkpoint.",
     "bad-input": "The spec or its data cannot run as they are. Change what the message names and launch "
     "again.",
+    "gpu-busy": "A GPU that it was given stayed in use by an earlier attempt. Look on its node which process "
+    "holds it, then retry.",
     "node-lost": "Its node stopped answering. It goes back to the queue by itself while restarts remain.",
 }
 
@@ -31,8 +35,21 @@ _CAUSE_WORDS = {
     "crash": "an error in the trainer",
     "killed": "killed from outside",
     "bad-input": "the spec or its data",
+    "gpu-busy": "its GPU was still in use",
     "node-lost": "its node went away",
 }
+
+
+def deadlines(run: Run) -> str:
+    """When patience with a trainer that was asked to stop or pause ends, or ""."""
+    if run.state not in (State.STOPPING, State.PAUSING) or run.desired_at is None:
+        return ""
+    term = run.desired_at + timedelta(seconds=max(GRACE, run.expect_next_in))
+    kill = term + timedelta(seconds=TERM_GRACE)
+    return (
+        f"It saves a checkpoint at its next step. If it has not ended by {term:%H:%M:%S} UTC it gets SIGTERM, "
+        f"at {kill:%H:%M:%S} SIGKILL for its whole process group."
+    )
 
 
 def cause_words(run: Run) -> str:

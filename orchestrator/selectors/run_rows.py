@@ -69,14 +69,20 @@ def spark_path(values: list[float]) -> str:
 
 def state_counts() -> list[dict[str, Any]]:
     """How many runs each state has, in the order of a run's life, without empty ones."""
-    counts = dict(Run.objects.values_list("state").annotate(Count("pk")).order_by())
+    shown = Run.objects.filter(archived=None)
+    counts = dict(shown.values_list("state").annotate(Count("pk")).order_by())
     return [{"state": state, "count": counts[state]} for state in State.values if counts.get(state)]
 
 
 def tags_in_use() -> list[str]:
     """The commonest tags."""
     counts: dict[str, int] = {}
-    for tags in Run.objects.exclude(tags=[]).order_by("-created").values_list("tags")[:500]:
+    for tags in (
+        Run.objects.filter(archived=None)
+        .exclude(tags=[])
+        .order_by("-created")
+        .values_list("tags")[:500]
+    ):
         for tag in tags[0]:
             counts[tag] = counts.get(tag, 0) + 1
     return sorted(counts, key=lambda tag: (-counts[tag], tag))[:SHOWN_TAGS]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from django.db.models import Count, Q
 
@@ -23,6 +23,8 @@ PRIMARY_OF_NEED = {
     "labels": ("eval/loss", "loss"),
     "ratings": ("eval/loss", "loss"),
 }
+Archived = Literal["no", "only", "with"]
+"""Whether a list leaves archived runs out, holds them alone, or among the others."""
 KEPT = Count("checkpoints", filter=Q(checkpoints__deleted=None))
 
 
@@ -32,6 +34,7 @@ def runs_list(
     kind: str | None = None,
     tag: str | None = None,
     q: str | None = None,
+    archived: Archived = "no",
     order: str = "-created",
     page: int = 1,
     per_page: int = 50,
@@ -41,6 +44,8 @@ def runs_list(
     if field not in ORDERS:
         raise ValueError(f"order: '{order}' is unknown; use {', '.join(sorted(ORDERS))}, or -name")
     found = Run.objects.all()
+    if archived != "with":
+        found = found.filter(archived__isnull=archived == "no")
     if state:
         found = found.filter(state__in=_states(state))
     if kind:
@@ -92,7 +97,14 @@ def run_shape(run: Run) -> dict[str, Any]:
         "restarts": run.restarts,
         "desired": str(run.desired),
         "desired_by": run.desired_by,
+        "desired_at": _moment(run.desired_at),
         "knobs": run.knobs,
+        "policy": run.policy,
+        "overrides": run.overrides,
+        "excluded_nodes": run.excluded_nodes,
+        "archived": _moment(run.archived),
+        "parent": run.parent_id,
+        "parent_step": run.parent_step,
         "complete": run.complete,
         "waits_for": run.waits_for_id,
         "last_contact": _moment(run.last_contact),

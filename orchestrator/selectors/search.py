@@ -43,7 +43,8 @@ def search(text: str) -> list[tuple[str, list[Hit]]]:
 def _runs(text: str) -> Iterator[Hit]:
     matches = Q(name__icontains=text) | Q(pk__startswith=text.lower()) | Q(tags__contains=[text])
     for run in Run.objects.filter(matches).order_by("-created")[:PER_GROUP]:
-        yield Hit(reverse("run", args=[run.pk]), run.name or run.pk, run.pk, state=run.state)
+        note = f"{run.pk} · archived" if run.archived else run.pk
+        yield Hit(reverse("run", args=[run.pk]), run.name or run.pk, note, state=run.state)
 
 
 def _checkpoints(text: str) -> Iterator[Hit]:

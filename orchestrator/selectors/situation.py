@@ -13,7 +13,7 @@ from orchestrator.selectors.fitting import (
     gpus_wanted,
     needs_of,
     node_open,
-    obstacle_of_inputs,
+    obstacle_of_run,
     obstacle_of_spec,
     slots_needed,
 )
@@ -79,8 +79,7 @@ class _Fits:
         if key not in self._known:
             self._known[key] = {node.pk: obstacle_of_spec(run.spec, node) for node in self._nodes}
         said = {
-            node.pk: self._known[key][node.pk] or obstacle_of_inputs(run, node)
-            for node in self._nodes
+            node.pk: self._known[key][node.pk] or obstacle_of_run(run, node) for node in self._nodes
         }
         return frozenset(pk for pk, text in said.items() if not text), sorted(
             filter(None, said.values())

@@ -7,18 +7,22 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.models.restart_policy import policy_parse
 from orchestrator.selectors import spec_choices
+from orchestrator.selectors.checkpoints import checkpoint_get
+from orchestrator.selectors.policy_form import FIELDS, policy_fields, policy_read
 from orchestrator.selectors.spec_form import Form, form_of
 from orchestrator.selectors.spec_history import similar_run
 from orchestrator.selectors.spec_lacks import lacks
 from orchestrator.selectors.spec_post import Draft, draft_read, item_add, item_remove, spec_of
 from orchestrator.selectors.spec_review import spec_checked, spec_review
 from orchestrator.selectors.spec_text import TextError, spec_json, spec_read, spec_toml
-from trainer.spec import Problem
+from trainer.spec import CHECKPOINT_PREFIX, Problem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from orchestrator.models import Checkpoint
     from orchestrator.selectors.spec_start import Start
 
 FORMATS = ("toml", "json")
@@ -49,6 +53,11 @@ class Desk:
     preemptible: str = ""
     """"yes" or "no"."""
     max_restarts: str = ""
+    policy: dict[str, Any] = field(default_factory=dict)
+    policy_typed: dict[str, str] = field(default_factory=dict)
+    """The fields of the policy as they were typed."""
+    fork: str = ""
+    """Id of the checkpoint that it is forked from."""
     explained: dict[str, str] = field(default_factory=dict)
     history: dict[str, Any] = field(default_factory=dict)
 
@@ -89,8 +98,23 @@ class Desk:
             "priority": int(self.priority or 0),
             "preemptible": self.preemptible == "yes",
             "max_restarts": int(self.max_restarts or 3),
+            "policy": self.policy,
             "recipe": self.recipe,
         }
+
+    @property
+    def parent(self) -> Checkpoint | None:
+        """The checkpoint that it is forked from, unless another model was chosen since."""
+        model = self.spec.get("model")
+        name = model.get("name") if isinstance(model, dict) else ""
+        if not self.fork or name != f"{CHECKPOINT_PREFIX}{self.fork}":
+            return None
+        return checkpoint_get(self.fork)
+
+    @property
+    def policy_fields(self) -> dict[str, Any]:
+        """What the fields of the policy show."""
+        return policy_fields(self.policy)
 
     def add_problem(self, path: str, message: str) -> None:
         """A problem that only the launch found."""
@@ -107,6 +131,9 @@ def desk_open(start: Start) -> Desk:
     desk = _desk(Draft(start.raw), recipe=start.recipe)
     desk.source, desk.notes, desk.tags = start.source, start.notes, ", ".join(start.tags)
     desk.key = secrets.token_hex(8)
+    desk.fork, desk.policy = start.fork, start.policy
+    desk.preemptible = "yes" if start.preemptible else "no"
+    desk.max_restarts = "" if start.max_restarts is None else str(start.max_restarts)
     return desk
 
 
@@ -137,8 +164,23 @@ def desk_read(post: Mapping[str, Sequence[str]]) -> Desk:
     if error is not None:
         desk.text_error, desk.text_line = str(error), error.line
     desk.preemptible = text("_preemptible")
+    desk.fork = text("_fork")[:12]
     _numbers(desk, text("_priority"), text("_max_restarts"))
+    _policy(desk, {name: text(f"_{name}") for name in FIELDS})
     return desk
+
+
+def _policy(desk: Desk, typed: dict[str, str]) -> None:
+    """What becomes of the run when it fails."""
+    desk.policy_typed = typed
+    try:
+        policy = policy_parse(policy_read(lambda name: typed[name]))
+    except SpecError as error:
+        desk.review["errors"] += [
+            {"path": "_" + one.path.split(".")[1], "message": one.message} for one in error.problems
+        ]
+    else:
+        desk.policy = policy.model_dump(mode="json", exclude_defaults=True)
 
 
 def _desk(draft: Draft, *, recipe: str, format: str = "toml", whole: bool = False) -> Desk:

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.models import Dataset, Run
+from orchestrator.models import Checkpoint, Dataset, Run
+from orchestrator.selectors.forks import fork_name, fork_spec
 from orchestrator.selectors.spec_review import spec_checked
 from orchestrator.selectors.spec_schema import methods_of, section_knobs, top_knobs
 from orchestrator.selectors.spec_text import spec_read
@@ -31,6 +32,11 @@ class Start:
     """What it was made from, for people; "" for scratch."""
     notes: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
+    fork: str = ""
+    """Id of the checkpoint that it is forked from."""
+    policy: dict[str, Any] = field(default_factory=dict)
+    max_restarts: int | None = None
+    preemptible: bool = False
 
 
 def recipe_cards() -> list[Recipe]:
@@ -42,6 +48,8 @@ def start_from(query: Mapping[str, str]) -> Start:
     """The draft that the page's address asks for. Raises ValueError when it names nothing."""
     if name := query.get("recipe", ""):
         start = _from_recipe(name)
+    elif key := query.get("fork", ""):
+        start = _from_checkpoint(key)
     elif key := query.get("clone", ""):
         start = _from_run(key)
     elif tag := query.get("type", ""):
@@ -94,7 +102,22 @@ def _from_run(key: str) -> Start:
         source=f"run {run.name}",
         notes=notes,
         tags=list(run.tags),
+        policy=run.policy,
+        max_restarts=run.max_restarts,
+        preemptible=run.preemptible,
     )
+
+
+def _from_checkpoint(key: str) -> Start:
+    """A fork: the spec of the checkpoint's run, started from its weights."""
+    found = Checkpoint.objects.select_related("run").filter(pk=key, deleted=None).first()
+    if found is None:
+        raise ValueError(f"there is no checkpoint {key}, or its files were removed")
+    start = _from_run(found.run_id)
+    start.raw = {**fork_spec(found), "name": fork_name(found)}
+    start.source = f"run {found.run.name} at step {found.step}"
+    start.fork = found.pk
+    return start
 
 
 def _from_method(tag: str) -> Start:

@@ -10,12 +10,14 @@ from django.utils import timezone
 
 from orchestrator.models import Attempt, Desired, Process, Run
 from orchestrator.models.contact import LEASE
-from orchestrator.selectors.inputs import checkpoint_place, inputs_of, newest_checkpoint
-from orchestrator.services.facts import run_change, run_locked
+from orchestrator.selectors.changes import past_changes
+from orchestrator.selectors.inputs import checkpoint_place, inputs_of
+from orchestrator.selectors.reach import continues_here, newest_saved, resume_point
+from orchestrator.services.facts import event_add, run_change, run_locked
 from orchestrator.services.tokens import digest_of, secret_new
 
 if TYPE_CHECKING:
-    from orchestrator.models import Node
+    from orchestrator.models import Checkpoint, Node
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,16 @@ class Order:
     inputs: dict[str, Any]
     """`models` by spec name and `datasets` by id: what the spec names by id and where to get it."""
     knobs: dict[str, Any]
+    asks: dict[str, int]
+    """How often each request ("save", "evaluate") was made."""
+    overrides: dict[str, Any]
+    """Knobs of the spec that a restart changed."""
+    voids: list[list[int]]
+    """[attempt, step]: checkpoints of attempts up to that one behind that step are to be removed."""
+    past: list[dict[str, Any]]
+    """What earlier attempts changed and met, for an attempt on another machine."""
+    continues_here: bool
+    """The attempt before worked on this node: newer checkpoints on its disk are this run's own."""
     gpus: list[int]
     """Indices of the GPUs that it has on this node, for CUDA_VISIBLE_DEVICES."""
     processes: int
@@ -68,12 +80,30 @@ def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
             spec=run.spec,
             lease_token=token,
             lease_seconds=LEASE.total_seconds(),
-            resume=checkpoint_place(newest_checkpoint(run)),
+            resume=checkpoint_place(_resume_point(run, node)),
             inputs=inputs_of(run),
             knobs=run.knobs,
+            asks=run.asks,
+            overrides=run.overrides,
+            voids=run.voids,
+            past=past_changes(run),
+            continues_here=continues_here(run, node, attempt),
             gpus=row.gpus,
             processes=max(1, len(row.gpus)),
         )
+
+
+def _resume_point(run: Run, node: Node) -> Checkpoint | None:
+    """Where the run goes on here; an alert when newer steps lie out of reach and are trained again."""
+    found, newest = resume_point(run, node), newest_saved(run)
+    if newest is not None and newest != found:
+        place = f"step {found.step}" if found else "step 0"
+        message = (
+            f"Continues from {place}: the checkpoint of step {newest.step} lies on a node that is gone, and "
+            "never reached the server."
+        )
+        event_add(run, "alert", level="warning", code="checkpoint-out-of-reach", message=message)
+    return found
 
 
 def claim_fail(*, node: Node, run_id: str, attempt: int, cause: str, message: str) -> bool:

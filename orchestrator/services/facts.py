@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import PermissionDenied
 from django.utils import timezone
 
-from orchestrator.models import ENDED, Event, Run
+from orchestrator.models import ENDED, Event, Role, Run
 from orchestrator.models.contact import state_now
 from orchestrator.services.hints import hint
+
+if TYPE_CHECKING:
+    from orchestrator.models import User
 
 SCHEDULER = "scheduler"
 
@@ -19,6 +23,14 @@ def run_locked(run_id: str) -> Run:
         return Run.objects.select_for_update(no_key=True).get(pk=run_id)
     except Run.DoesNotExist:
         raise ValueError(f"There is no run {run_id}.") from None
+
+
+def run_owned(run_id: str, user: User) -> Run:
+    """The run's row, locked, when this person may change it. Raises PermissionDenied."""
+    run = run_locked(run_id)
+    if run.owner_id != user.pk and not user.has_role(Role.ADMIN):
+        raise PermissionDenied("Only its owner or an admin may change a run.")
+    return run
 
 
 def run_change(run: Run, *, who: str, **facts: Any) -> bool:

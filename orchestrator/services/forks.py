@@ -6,8 +6,8 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.models import Checkpoint, Run
+from orchestrator.selectors.forks import fork_name, fork_spec
 from orchestrator.services.runs import run_create
-from trainer.spec import CHECKPOINT_PREFIX
 from trainer.specfile import set_path
 
 if TYPE_CHECKING:
@@ -21,20 +21,37 @@ def run_clone(*, run_id: str, user: User, changes: dict[str, Any], name: str = "
 
 
 def run_fork(
-    *, run_id: str, checkpoint: str, user: User, changes: dict[str, Any], name: str = ""
+    *,
+    run_id: str,
+    user: User,
+    changes: dict[str, Any],
+    checkpoint: str = "",
+    step: int | None = None,
+    name: str = "",
 ) -> Run:
-    """Launch a new run that starts from the weights of one of this run's checkpoints.
+    """Launch a new run from the weights of one of this run's checkpoints, named by its id or its step.
 
     Raises ValueError for a checkpoint that is not this run's or is gone, SpecError for bad changes.
     """
     parent = _parent(run_id)
-    found = Checkpoint.objects.filter(pk=checkpoint, run=parent, deleted=None).first()
-    if found is None:
+    found = _checkpoint(parent, checkpoint, step)
+    spec = fork_spec(found)
+    return _launch(parent, user, spec, changes, name or fork_name(found), found)
+
+
+def _checkpoint(parent: Run, checkpoint: str, step: int | None) -> Checkpoint:
+    kept = Checkpoint.objects.select_related("run").filter(run=parent, deleted=None)
+    if bool(checkpoint) == (step is not None):
+        raise ValueError("checkpoint, step: give one of them, to say where to fork from")
+    found = kept.filter(pk=checkpoint) if checkpoint else kept.filter(step=step)
+    if (one := found.first()) is not None:
+        return one
+    if checkpoint:
         raise ValueError(f"Run {parent} has no checkpoint {checkpoint}, or its files were removed.")
-    spec = copy.deepcopy(parent.spec)
-    # What was trained already is in the weights: no warm-up again.
-    spec["model"] |= {"name": f"{CHECKPOINT_PREFIX}{found.pk}", "warm_start": ""}
-    return _launch(parent, user, spec, changes, name or f"{parent.name}-from-{found.step}")
+    steps = ", ".join(map(str, kept.order_by("step").values_list("step", flat=True)))
+    raise ValueError(
+        f"step: run {parent} has no checkpoint of step {step}; it has {steps or 'none'}"
+    )
 
 
 def _parent(run_id: str) -> Run:
@@ -45,7 +62,12 @@ def _parent(run_id: str) -> Run:
 
 
 def _launch(
-    parent: Run, user: User, spec: dict[str, Any], changes: dict[str, Any], name: str
+    parent: Run,
+    user: User,
+    spec: dict[str, Any],
+    changes: dict[str, Any],
+    name: str,
+    forked: Checkpoint | None = None,
 ) -> Run:
     for path, value in changes.items():
         set_path(spec, path, value)
@@ -57,5 +79,7 @@ def _launch(
         priority=parent.priority,
         preemptible=parent.preemptible,
         max_restarts=parent.max_restarts,
+        policy=parent.policy,
         recipe=parent.recipe,
+        parent=forked,
     )

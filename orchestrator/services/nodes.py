@@ -1,4 +1,4 @@
-"""Nodes: invite, join, speak, drain, leave."""
+"""Nodes: invite, join, speak."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from orchestrator.data_dir import private_write
 from orchestrator.models import Node, Process, Run
 from orchestrator.models.contact import node_alive
 from orchestrator.services.hints import hint
+from orchestrator.services.node_labels import labels_checked, labels_joined
+from orchestrator.services.node_readings import reading_note
 from orchestrator.services.tokens import digest_of, secret_new
 
 if TYPE_CHECKING:
@@ -49,12 +51,12 @@ def node_invite(
     *, name: str, user: User | None = None, slots: int = 1, labels: Iterable[str] = ()
 ) -> tuple[Node, str]:
     """Make a node that may join, and the token with which it does; the token is shown once."""
-    name = _name_checked(name)
+    name, labels = _name_checked(name), labels_checked(labels)
     token = secret_new("anneal_node_")
     try:
         with transaction.atomic():
             node = Node.objects.create(
-                name=name, token_digest=digest_of(token), slots=slots, labels=sorted(set(labels))
+                name=name, token_digest=digest_of(token), slots=slots, labels=labels
             )
     except IntegrityError:
         raise ValueError(f"A node called '{name}' exists already; choose another name.") from None
@@ -69,8 +71,10 @@ def local_node_token_ensure(data_dir: Path) -> str:
     if not token:
         token = secret_new("anneal_node_")
         private_write(path, token)
+    _proof_ensure(data_dir)
     Node.objects.update_or_create(
         name=LOCAL_NAME,
+        removed=None,
         defaults={"token_digest": digest_of(token), "local": True, "revoked": None},
     )
     return token
@@ -89,16 +93,20 @@ def node_join(
     slots: int | None = None,
     data_dir: str = "",
     proof: str = "",
+    labels: Iterable[str] = (),
 ) -> Node:
     """Let a machine work under the node of its token, from now on as its only process.
 
-    Raises PermissionError for a bad token, BrokerUnreachable, and ValueError for a bad name.
+    Raises PermissionError for a bad token, BrokerUnreachable, and ValueError for a bad name or label.
     """
     node = node_of_token(token)
     if node is None:
         raise PermissionError("This node token is unknown or was revoked.")
     _inventory_check(inventory)
     here = _proof_check(proof)
+    said = labels_checked(labels)
+    node.labels = labels_joined(node.labels, said_before=node.own_labels, said_now=said)
+    node.own_labels = said
     if name and name != node.name:
         _node_rename(node, _name_checked(name))
     now = timezone.now()
@@ -142,6 +150,7 @@ def node_heartbeat(
         row.last_seen = now
         row.expect_next_in = min(max(expect_next_in, 1.0), 600.0)
         row.save(update_fields=["inventory", "last_seen", "expect_next_in", "heard_since"])
+        reading_note(row, inventory, now)
         stale = [one for one in runs if not _vouch(row, one)]
     hint("node", node=node.pk)
     return stale
@@ -156,36 +165,6 @@ def _vouch(node: Node, one: dict[str, Any]) -> bool:
     if mine.update(last_contact=timezone.now()):
         return True
     return not Run.objects.filter(pk=run_id, attempt__gt=attempt).exists()
-
-
-def node_patch(
-    *,
-    node_id: str,
-    drained: bool | None = None,
-    labels: list[str] | None = None,
-    slots: int | None = None,
-) -> Node:
-    """Change what people decide about a node: whether it takes runs, its labels, its slots."""
-    with transaction.atomic():
-        node = Node.objects.select_for_update(no_key=True).get(pk=node_id)
-        if drained is not None:
-            node.drained = drained
-        if labels is not None:
-            node.labels = sorted(set(labels))
-        if slots is not None:
-            if slots < 1:
-                raise ValueError("A node has at least one slot; drain it to send it no runs.")
-            node.slots = slots
-        node.save(update_fields=["drained", "labels", "slots"])
-        hint("node", node=node.pk)
-    return node
-
-
-def node_revoke(*, node_id: str) -> bool:
-    """Take the node's token back; its running trainings go on until they end."""
-    changed = Node.objects.filter(pk=node_id, revoked=None).update(revoked=timezone.now()) == 1
-    hint("node", node=node_id)
-    return changed
 
 
 def broker_of(node: Node) -> dict[str, Any]:
@@ -204,11 +183,17 @@ def _inventory_check(inventory: dict[str, Any]) -> None:
         raise ValueError("The inventory is not one that this server understands.")
 
 
-def _proof_check(proof: str) -> bool:
-    """Whether the joining process is on this machine; raises BrokerUnreachable when it must be."""
-    path = settings.ANNEAL_DATA_DIR / "broker" / "proof"
+def _proof_ensure(data_dir: Path) -> Path:
+    """The file that only this machine can read."""
+    path = Path(data_dir) / "broker" / "proof"
     if not path.exists():
         private_write(path, secrets.token_urlsafe(32))
+    return path
+
+
+def _proof_check(proof: str) -> bool:
+    """Whether the joining process is on this machine; raises BrokerUnreachable when it must be."""
+    path = _proof_ensure(settings.ANNEAL_DATA_DIR)
     here = bool(proof) and secrets.compare_digest(
         proof.strip().encode(), path.read_text(encoding="utf-8").strip().encode()
     )
@@ -224,7 +209,7 @@ def _same_folder(data_dir: str) -> bool:
 
 
 def _node_rename(node: Node, name: str) -> None:
-    if Node.objects.filter(name=name).exclude(pk=node.pk).exists():
+    if Node.objects.filter(name=name, removed=None).exclude(pk=node.pk).exists():
         raise ValueError(f"Another node is called '{name}'; choose another --name.")
     if Run.objects.filter(node=node, process=Process.DISPATCHED).exists():
         raise ValueError(f"Runs are on their way to '{node.name}'; rename it when they started.")

@@ -19,6 +19,7 @@ from orchestrator.models import (
 )
 from orchestrator.models.contact import LEASE
 from orchestrator.services.facts import run_change
+from orchestrator.services.restarts import CURABLE, decides_late, ended, failed, queued, restarted
 from trainer.events import TERMINAL, number_decode
 from trainer.spec import spec_hash
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from orchestrator.models import Run
 
 HELD = (Process.CLAIMED, Process.ALIVE)
-CURABLE = frozenset({"killed", "node-lost", "fenced", "gpu-busy"})
-"""Failures that are not the run's own: it goes on elsewhere while restarts remain."""
+FORCE = "ended by force."
+"""How host's sentence ends when a trainer had to be killed."""
+FORCED = "It did not end in time and was ended by force."
 RECORDED = frozenset({"status", "checkpoint", "alert"})
 
 
@@ -57,7 +59,10 @@ def events_apply(*, run: Run, attempt: int, source: str, events: list[dict[str, 
         elif event["type"] == "status" and event.get("state") in TERMINAL:
             if is_current and run.process in HELD:
                 run_change(run, who=source, **_figures(event))
-            attempt_end(run, attempt, _ending(source, event), who=_speaker(run, source))
+            late = source == "trainer" and event["state"] == "failed" and decides_late(run)
+            attempt_end(
+                run, attempt, _ending(source, event), who=_speaker(run, source), decides=not late
+            )
         elif not is_current or run.process not in HELD:
             continue
         elif _is_spec(source, event):
@@ -196,62 +201,44 @@ def _speaker(run: Run, source: str) -> str:
     return f"{source} on {name}" if name else source
 
 
-def attempt_end(run: Run, attempt: int, ending: Ending, *, who: str) -> None:
-    """Note how an attempt ended; the first word counts, host's later one adds what only it knows."""
+def attempt_end(run: Run, attempt: int, ending: Ending, *, who: str, decides: bool = True) -> None:
+    """Note how an attempt ended; the first word counts, host's later one adds what only it knows.
+
+    Unless it `decides`, the run stays as it is until another word comes.
+    """
     row = Attempt.objects.filter(run=run, number=attempt)
     row.filter(ended=None).update(ended=timezone.now(), cause=ending.cause, message=ending.message)
     if ending.exit_code is not None:
         row.update(exit_code=ending.exit_code)
     if ending.host:
         row.update(host=ending.host)
-    if attempt == run.attempt and run.process in HELD:
+    if decides and attempt == run.attempt and run.process in HELD:
         run_change(run, who=who, **_facts_of(run, ending))
 
 
 def _facts_of(run: Run, ending: Ending) -> dict[str, Any]:
     """What the end of its attempt makes of the run, by what people want of it now."""
     if ending.state == "finished":
-        return _ended(ending.cause, ending.message)
+        return ended(ending.cause, ending.message)
+    if ending.state == "failed" and run.desired == Desired.RUN:
+        return failed(run, ending)
     if ending.state == "failed" and ending.cause not in CURABLE:
-        return _ended(ending.cause, ending.message)
+        return ended(ending.cause, ending.message)
     if run.desired == Desired.STOP:
-        return _ended("user", _both(run.reason, ending))
+        return ended("user", _both(run.reason, ending))
     if run.desired == Desired.PAUSE:
-        return _ended("paused", _both(run.reason, ending))
-    if ending.state == "failed" or ending.cause == "fenced":
-        return _restarted(run, ending)
+        return ended("paused", _both(run.reason, ending))
+    if ending.cause == "fenced":
+        return restarted(run, ending)
     if ending.state == "stopped" and ending.cause == "policy":
-        return _ended("policy", ending.message)
+        return ended("policy", ending.message)
     # Nobody here asked for this end: a signal did, or the machine goes down. It costs no restart.
     cause = "server-stopped" if ending.cause == "server-stopped" else "preempted"
-    return _queued(cause, ending.message or "The trainer was ended by a signal.")
+    return queued(cause, ending.message or "The trainer was ended by a signal.")
 
 
 def _both(asked: str, ending: Ending) -> str:
-    """Who asked; and what went wrong, when the trainer did not end as asked."""
-    return asked if ending.state != "failed" else f"{asked} {ending.message}".strip()
-
-
-def _ended(cause: str, reason: str) -> dict[str, Any]:
-    return {"process": Process.EXITED, "cause": cause, "reason": reason}
-
-
-def _queued(cause: str, reason: str) -> dict[str, Any]:
-    return {
-        "process": Process.NONE,
-        "cause": cause,
-        "reason": reason,
-        "phase": "",
-        "last_contact": None,
-        "leaves_for": "",
-    }
-
-
-def _restarted(run: Run, ending: Ending) -> dict[str, Any]:
-    if run.restarts >= run.max_restarts:
-        spent = f"All {run.max_restarts} restarts are used." if run.max_restarts else ""
-        cause = "killed" if ending.cause == "killed" else "node-lost"
-        return _ended(cause, f"{ending.message} {spent}".strip())
-    count = f"restart {run.restarts + 1} of {run.max_restarts}"
-    reason = f"{ending.message} Continues from its newest checkpoint ({count})."
-    return {**_queued(ending.cause, reason), "restarts": run.restarts + 1}
+    """Who asked; and what happened, when the trainer did not end as asked."""
+    more = FORCED if ending.message.endswith(FORCE) else ""
+    more = ending.message if ending.state == "failed" else more
+    return f"{asked.rstrip('.')}. {more}".strip() if more else asked

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
-from orchestrator.models import Checkpoint, Dataset, Desired, Process, Role, Run, State
+from orchestrator.models import Checkpoint, Dataset, Desired, Process, Run, State
 from orchestrator.selectors.inputs import data_sources
 from orchestrator.services.dispatch import schedule_soon
-from orchestrator.services.facts import event_add, run_change, run_locked
+from orchestrator.services.facts import event_add, run_change, run_owned
 from orchestrator.services.hints import hint
-from orchestrator.services.live_knobs import knobs_checked
+from orchestrator.services.live_knobs import knobs_change
 from orchestrator.services.release import runs_release_local
+from orchestrator.services.restarts import policy_checked
 from trainer import registry
 from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX, Problem, SpecError, spec_parse
 
@@ -37,7 +37,9 @@ __all__ = [
 HELD = (Process.CLAIMED, Process.ALIVE)
 WAITING = (Process.NONE, Process.DISPATCHED)
 DATASET_ID = re.compile(r"[a-z2-7]{12}")
-PATCHABLE = frozenset({"name", "tags", "notes", "priority", "preemptible", "max_restarts", "knobs"})
+PATCHABLE = frozenset(
+    {"name", "tags", "notes", "priority", "preemptible", "max_restarts", "policy", "knobs"}
+)
 PLACED_BY = frozenset({"priority", "preemptible"})
 """What changes the plan."""
 
@@ -51,9 +53,15 @@ def run_create(
     priority: int = 0,
     preemptible: bool = False,
     max_restarts: int = 3,
+    policy: dict[str, Any] | None = None,
     recipe: str = "",
+    parent: Checkpoint | None = None,
 ) -> Run:
-    """Queue a run. Raises SpecError when the spec cannot run or names what is not there."""
+    """Queue a run; `parent` is the checkpoint that it was forked from.
+
+    Raises SpecError when the spec or the policy cannot run or names what is not there.
+    """
+    rules = policy_checked(policy or {})
     parsed = spec_parse(spec)
     stored = parsed.model_dump(mode="json")
     _mappings_apply(stored)
@@ -71,6 +79,10 @@ def run_create(
             priority=priority,
             preemptible=preemptible,
             max_restarts=max_restarts,
+            policy=rules,
+            parent=parent.run if parent else None,
+            parent_step=parent.step if parent else None,
+            parent_name=parent.run.name if parent else "",
             total_steps=parsed.budget.max_steps,
             state=State.QUEUED,
             reason="Waits to be placed.",
@@ -85,7 +97,7 @@ def run_stop(*, run_id: str, user: User, message: str = "") -> Run:
     """Stop a run for good; a trainer at work saves a checkpoint first."""
     who = user.get_username()
     with transaction.atomic():
-        run = _owned(run_id, user)
+        run = run_owned(run_id, user)
         if run.state in (State.STOPPED, State.FINISHED, State.FAILED):
             raise ValueError(f"The run has ended already ({run.state}).")
         facts = _asked(Desired.STOP, who, f"Stopped by {who}", message)
@@ -100,7 +112,7 @@ def run_pause(*, run_id: str, user: User, message: str = "") -> Run:
     """Save a checkpoint and free the slot until somebody resumes the run."""
     who = user.get_username()
     with transaction.atomic():
-        run = _owned(run_id, user)
+        run = run_owned(run_id, user)
         if run.state not in (State.QUEUED, State.STARTING, State.RUNNING, State.LOST):
             raise ValueError(
                 f"Only a run that waits or works can be paused; this one is {run.state}."
@@ -116,7 +128,7 @@ def run_pause(*, run_id: str, user: User, message: str = "") -> Run:
 def run_resume(*, run_id: str, user: User) -> Run:
     """Let a paused run go on, on any node that fits."""
     with transaction.atomic():
-        run = _owned(run_id, user)
+        run = run_owned(run_id, user)
         if run.state not in (State.PAUSED, State.PAUSING):
             raise ValueError(f"Only a paused run can be resumed; this one is {run.state}.")
         _go_on(run, user, "Resumed")
@@ -126,13 +138,14 @@ def run_resume(*, run_id: str, user: User) -> Run:
 def run_retry(*, run_id: str, user: User) -> Run:
     """Start an ended run again, from its newest checkpoint."""
     with transaction.atomic():
-        run = _owned(run_id, user)
+        run = run_owned(run_id, user)
         ended = run.state in (State.FAILED, State.STOPPED)
         if not (ended or (run.state == State.LOST and run.process == Process.EXITED)):
             raise ValueError(
                 f"Only a run that failed or was stopped can be retried; this one is {run.state}."
             )
-        _go_on(run, user, "Retried", restarts=0)
+        # Whoever retries has looked: nodes that a rule has ruled out get another chance.
+        _go_on(run, user, "Retried", restarts=0, excluded_nodes=[])
     return run
 
 
@@ -145,14 +158,15 @@ def run_patch(*, run_id: str, user: User, changes: dict[str, Any]) -> Run:
     if unknown:
         raise ValueError(f"{', '.join(sorted(unknown))} cannot be changed.")
     with transaction.atomic():
-        run = _owned(run_id, user)
+        run = run_owned(run_id, user)
         facts = {key: value for key, value in changes.items() if key != "knobs"}
         if "tags" in facts:
             facts["tags"] = sorted({tag.strip() for tag in facts["tags"] if tag.strip()})
+        if "policy" in facts:
+            facts["policy"] = policy_checked(facts["policy"])
         if knobs := changes.get("knobs"):
-            facts["knobs"] = {**run.knobs, **knobs_checked(run, knobs)}
-            event_add(run, "knobs", knobs=knobs, by=user.get_username())
-            hint("want", run=run.pk)
+            knobs_change(run, knobs, who=user.get_username())
+            hint("run", run=run.pk)
         if facts and run_change(run, who=user.get_username(), **facts):
             hint("run", run=run.pk)
         if facts.keys() & PLACED_BY:
@@ -182,13 +196,6 @@ def _asked(desired: str, who: str, sentence: str, message: str) -> dict[str, Any
         "desired_at": timezone.now(),
         "reason": f"{sentence}: {message}" if message else f"{sentence}.",
     }
-
-
-def _owned(run_id: str, user: User) -> Run:
-    run = run_locked(run_id)
-    if run.owner_id != user.pk and not user.has_role(Role.ADMIN):
-        raise PermissionDenied("Only its owner or an admin may change a run.")
-    return run
 
 
 def _named_things_exist(spec: dict[str, Any]) -> Run | None:

@@ -18,7 +18,14 @@ register = template.Library()
 @register.simple_tag
 def event_words(event: Event) -> dict[str, str]:
     """`title`, `text`, `icon`, and the `state` or `level` that colours it."""
-    tell = {"status": _status, "checkpoint": _checkpoint, "alert": _alert, "knobs": _knobs}
+    tell = {
+        "status": _status,
+        "checkpoint": _checkpoint,
+        "alert": _alert,
+        "knobs": _knobs,
+        "asked": _asked,
+        "shelf": _shelf,
+    }
     data = event.data if isinstance(event.data, dict) else {}
     known = tell.get(event.type)
     if known is None:
@@ -54,11 +61,21 @@ def _alert(data: dict[str, Any], event: Event) -> dict[str, str]:
 
 
 def _knobs(data: dict[str, Any], event: Event) -> dict[str, str]:
-    knobs = data.get("knobs")
-    changed = knobs.items() if isinstance(knobs, dict) else ()
-    text = ", ".join(f"{path} = {value}" for path, value in changed)
+    changes = data.get("changes")
+    told = changes if isinstance(changes, list) else []
+    text = ", ".join(f"{one['path']} {one['old']} → {one['new']}" for one in told)
     by = f" by {data['by']}" if data.get("by") else ""
     return {"title": "knobs changed", "text": text + by, "icon": "api"}
+
+
+def _asked(data: dict[str, Any], event: Event) -> dict[str, str]:
+    words = {"save": "a checkpoint", "evaluate": "an evaluation"}
+    what = words.get(str(data.get("what")), str(data.get("what")))
+    return {"title": "asked", "text": f"for {what} by {data.get('by', '')}", "icon": "api"}
+
+
+def _shelf(data: dict[str, Any], event: Event) -> dict[str, str]:
+    return {"title": _said(data), "text": f"by {data.get('by', '')}", "icon": "archive"}
 
 
 def _said(data: dict[str, Any]) -> str:

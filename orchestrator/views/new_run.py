@@ -72,10 +72,10 @@ def _launch(request: HttpRequest) -> HttpResponse:
 
 def _run_of(request: HttpRequest, desk: Desk) -> Run:
     """The run of this page and this spec: sent twice, it is the same one."""
-    order = json.dumps(desk.order, sort_keys=True).encode()
+    order = json.dumps({**desk.order, "fork": desk.fork}, sort_keys=True).encode()
     digest = request_digest("POST", request.path, order)
     key = f"form:{desk.key[:64]}:{digest[:32]}" if desk.key else None
-    make = partial(run_create, owner=request.user, **desk.order)
+    make = partial(run_create, owner=request.user, parent=desk.parent, **desk.order)
     return once(user=request.user, key=key, request=digest, make=make)
 
 

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from orchestrator.models import Node, Role
 from orchestrator.selectors import node_cards
-from orchestrator.services import nodes
+from orchestrator.services import node_changes, nodes
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -49,33 +49,48 @@ def invite(request: HttpRequest) -> HttpResponse:
     return _page(request, invited=node, token=token)
 
 
+@never_cache
 @require_POST
 def act(request: HttpRequest, node_id: str, verb: str) -> HttpResponse:
-    """Drain, undrain, change labels and slots, or take the token back."""
+    """Drain, cordon, change labels and slots, take the token back or make another, remove."""
     _admins_only(request)
-    node = get_object_or_404(Node, pk=node_id, revoked=None)
+    node = get_object_or_404(Node, pk=node_id, removed=None)
     try:
+        if verb == "renew":
+            invited, token = node_changes.node_token_renew(node_id=node.pk)
+            return _page(request, invited=invited, token=token)
         messages.success(request, _done(request, node, verb))
     except ValueError as problem:
         messages.error(request, f"{node.name}: {problem}")
     return redirect("nodes")
 
 
+SWITCHES: dict[str, tuple[dict[str, Any], str]] = {
+    "drain": ({"drained": True}, "takes no more runs; it is empty when those on it have ended."),
+    "undrain": ({"drained": False}, "takes runs again."),
+    "cordon": ({"cordoned": True}, "takes no new runs; those that worked on it may return."),
+    "uncordon": ({"cordoned": False}, "takes new runs again."),
+}
+"""Verb -> what it changes, and what that means for the node."""
+
+
 def _done(request: HttpRequest, node: Node, verb: str) -> str:
-    if verb in ("drain", "undrain"):
-        nodes.node_patch(node_id=node.pk, drained=verb == "drain")
-        if verb == "drain":
-            return f"{node.name} takes no new runs; those on it go on."
-        return f"{node.name} takes runs again."
+    if verb in SWITCHES:
+        changes, means = SWITCHES[verb]
+        node_changes.node_patch(node_id=node.pk, **changes)
+        return f"{node.name} {means}"
     if verb == "change":
         labels = request.POST.get("labels", "").split()
-        nodes.node_patch(
+        node_changes.node_patch(
             node_id=node.pk, labels=labels, slots=_slots(request.POST.get("slots", ""))
         )
         return f"{node.name} is changed."
     if verb == "revoke":
-        nodes.node_revoke(node_id=node.pk)
+        node_changes.node_revoke(node_id=node.pk)
         return f"The token of {node.name} works no more; trainings on it go on until they end."
+    if verb == "remove":
+        node_changes.node_remove(node_id=node.pk)
+        return f"{node.name} is removed; its runs keep their history."
     raise Http404("nothing is called that")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
@@ -11,9 +13,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from orchestrator.models import ENDED, Role, Run, State
-from orchestrator.selectors.run_advice import advice, cause_words
+from orchestrator.selectors.removals import removal_words
+from orchestrator.selectors.run_advice import advice, cause_words, deadlines
 from orchestrator.selectors.run_words import method_chips, spec_of
 from orchestrator.selectors.runs import run_shape
+from orchestrator.services import live_knobs, shelf
 from orchestrator.services import runs as services
 from orchestrator.views import run_tabs
 
@@ -24,24 +28,87 @@ if TYPE_CHECKING:
 
     from orchestrator.models import User
 
-ACTIONS: dict[str, tuple[str, str, str, frozenset[str]]] = {
-    "pause": ("run_pause", "Pause", "pause", frozenset({State.RUNNING})),
-    "resume": ("run_resume", "Resume", "play", frozenset({State.PAUSED})),
-    "retry": ("run_retry", "Retry", "retry", frozenset({State.FAILED, State.STOPPED})),
-    "stop": (
-        "run_stop",
+OVER = frozenset(ENDED)
+AT_WORK = frozenset({State.STARTING, State.RUNNING})
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something that can be asked of a run by a button."""
+
+    service: Callable[..., Any]
+    words: str
+    icon: str
+    states: frozenset[str]
+    """In which it makes sense."""
+    told: str
+    """What is said once it was asked."""
+    confirm: str = ""
+    where: str = "head"
+    """"head" of the page, or the tab that has the button."""
+
+
+ACTIONS = {
+    "pause": Action(
+        services.run_pause,
+        "Pause",
+        "pause",
+        frozenset({State.QUEUED, State.STARTING, State.RUNNING}),
+        "It saves a checkpoint at the next step, then frees its slot.",
+    ),
+    "resume": Action(
+        services.run_resume,
+        "Resume",
+        "play",
+        frozenset({State.PAUSED}),
+        "It is back in the queue and continues from its checkpoint.",
+    ),
+    "retry": Action(
+        services.run_retry,
+        "Retry",
+        "retry",
+        frozenset({State.FAILED, State.STOPPED}),
+        "It is back in the queue and continues from its newest checkpoint.",
+    ),
+    "stop": Action(
+        services.run_stop,
         "Stop and save",
         "stop",
-        frozenset(set(State) - ENDED - {State.STOPPING, State.DRAFT}),
+        frozenset(set(State) - OVER - {State.STOPPING, State.DRAFT}),
+        "It saves a checkpoint at the next step, then stops.",
+        "Stop this run? It saves a checkpoint first, so nothing learned is lost.",
     ),
-}
-"""Verb -> service, words on the button, icon, and the states in which it makes sense."""
-
-TOLD = {
-    "stop": "It saves a checkpoint at the next step, then stops.",
-    "pause": "It saves a checkpoint at the next step, then frees its slot.",
-    "resume": "It is back in the queue and continues from its checkpoint.",
-    "retry": "It is back in the queue and continues from its newest checkpoint.",
+    "archive": Action(
+        shelf.run_archive, "Archive", "archive", OVER, "Archived: lists leave it out from now on."
+    ),
+    "unarchive": Action(
+        shelf.run_unarchive, "Unarchive", "archive", OVER, "It is back in the lists."
+    ),
+    "delete": Action(
+        shelf.run_delete,
+        "Delete",
+        "trash",
+        OVER,
+        "",
+        "Delete this run for good? Its curves, answers, log and checkpoints go with it, here and on its "
+        "nodes. This cannot be undone.",
+    ),
+    "save": Action(
+        partial(live_knobs.run_request, what="save"),
+        "Save now",
+        "checkpoints",
+        AT_WORK,
+        "It saves a checkpoint at the next step.",
+        where="steer",
+    ),
+    "evaluate": Action(
+        partial(live_knobs.run_request, what="evaluate"),
+        "Evaluate now",
+        "check",
+        AT_WORK,
+        "It evaluates at the next step.",
+        where="steer",
+    ),
 }
 
 
@@ -51,7 +118,19 @@ def page(request: HttpRequest, run_id: str, tab: str = "overview") -> HttpRespon
     if tab not in run_tabs.TABS:
         raise Http404("a run has no such tab")
     run = get_object_or_404(Run.objects.select_related("owner", "node", "waits_for"), pk=run_id)
+    return _render(request, run, tab)
+
+
+def page_again(request: HttpRequest, run: Run, tab: str, **more: Any) -> HttpResponse:
+    """A tab whose form was refused, with what was typed."""
+    return _render(request, run, tab, status=422, **more)
+
+
+def _render(
+    request: HttpRequest, run: Run, tab: str, status: int = 200, **more: Any
+) -> HttpResponse:
     title, content = run_tabs.TABS[tab]
+    actions = _actions(run, request.user)
     context = {
         "run": run,
         "shape": run_shape(run),
@@ -60,34 +139,41 @@ def page(request: HttpRequest, run_id: str, tab: str = "overview") -> HttpRespon
         "cause": cause_words(run),
         "ended": run.state in ENDED,
         "may_launch": request.user.has_role(Role.OPERATOR),
-        "actions": _actions(run, request.user),
         "may_change": may_change(request.user, run),
+        "actions": [action for action in actions if action["where"] == "head"],
+        "requests": [action for action in actions if action["where"] == "steer"],
+        "deadlines": deadlines(run),
         "tab": tab,
         "tab_title": title,
         "tabs": [(name, words) for name, (words, _) in run_tabs.TABS.items()],
     }
-    return render(request, f"run/{tab}.html", context | content(run, request))
+    return render(request, f"run/{tab}.html", context | content(run, request) | more, status=status)
 
 
 @require_POST
 def act(request: HttpRequest, run_id: str, verb: str) -> HttpResponse:
-    """Stop, pause, resume or retry."""
+    """Stop, pause, resume, retry, archive, delete, save or evaluate."""
     if verb not in ACTIONS:
         raise Http404("nothing is called that")
     try:
-        run_ask(get_object_or_404(Run, pk=run_id), verb, request.user)
-        messages.success(request, TOLD[verb])
+        found = run_ask(get_object_or_404(Run, pk=run_id), verb, request.user)
     except ValueError as problem:
         messages.error(request, str(problem))
+        return redirect("run", run_id=run_id)
+    if verb == "delete":
+        messages.success(request, removal_words(found))
+        return redirect("runs")
+    messages.success(request, ACTIONS[verb].told)
+    if ACTIONS[verb].where == "steer":
+        return redirect("run-tab", run_id=run_id, tab="steer")
     return redirect("run", run_id=run_id)
 
 
-def run_ask(run: Run, verb: str, user: Any) -> None:
+def run_ask(run: Run, verb: str, user: Any) -> Any:
     """Ask it of one run. Raises PermissionDenied, or ValueError at a wrong moment."""
     if not may_change(user, run):
         raise PermissionDenied("Only the owner of a run and admins change it.")
-    service: Callable[..., Run] = getattr(services, ACTIONS[verb][0])
-    service(run_id=run.pk, user=user)
+    return ACTIONS[verb].service(run_id=run.pk, user=user)
 
 
 def may_change(user: User | Any, run: Run) -> bool:
@@ -100,13 +186,18 @@ def may_change(user: User | Any, run: Run) -> bool:
 def _actions(run: Run, user: Any) -> list[dict[str, Any]]:
     if not may_change(user, run):
         return []
+    wrong = "archive" if run.archived else "unarchive"
     return [
         {
             "verb": verb,
-            "words": "Cancel" if verb == "stop" and run.state == State.QUEUED else words,
-            "icon": icon,
-            "when": " ".join(sorted(states)),
-            "now": run.state in states,
+            "words": "Cancel" if verb == "stop" and run.state == State.QUEUED else action.words,
+            "icon": action.icon,
+            "when": " ".join(sorted(action.states)),
+            "now": run.state in action.states,
+            "confirm": action.confirm,
+            "where": action.where,
+            "harsh": verb in ("stop", "delete"),
         }
-        for verb, (_, words, icon, states) in ACTIONS.items()
+        for verb, action in ACTIONS.items()
+        if verb != wrong
     ]

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from django.http import Http404
 
 from orchestrator.models import ENDED, State
+from orchestrator.selectors.changes import steering
 from orchestrator.selectors.events import events_list, log_tail
+from orchestrator.selectors.policy_form import policy_fields
 from orchestrator.selectors.queue import queue_length
 from orchestrator.selectors.run_seams import run_began, run_seams
 from orchestrator.selectors.run_spec import run_spec
@@ -109,6 +111,15 @@ def spec(run: Run, request: HttpRequest) -> dict[str, Any]:
     return run_spec(run, form="json" if request.GET.get("as") == "json" else "toml")
 
 
+def steer(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """What can be changed while it goes on, what was, and what becomes of it when it fails."""
+    return {
+        "steering": steering(run),
+        "policy": policy_fields(run.policy),
+        "max_restarts": run.max_restarts,
+    }
+
+
 def events(run: Run, request: HttpRequest) -> dict[str, Any]:
     """Everything that happened."""
     page = query_whole(request, "page") or 1
@@ -131,6 +142,7 @@ TABS = {
     "overview": ("Overview", overview),
     "metrics": ("Metrics", metrics),
     "rollouts": ("Rollouts", rollouts),
+    "steer": ("Steer", steer),
     "log": ("Log", log),
     "checkpoints": ("Checkpoints", checkpoints),
     "spec": ("Spec", spec),

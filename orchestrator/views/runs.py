@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from orchestrator.models import Role, Run, State
 from orchestrator.selectors.run_rows import run_rows, state_counts, tags_in_use
-from orchestrator.selectors.runs import runs_list
+from orchestrator.selectors.runs import Archived, runs_list
 from orchestrator.selectors.spec_start import recipe_cards
 from orchestrator.views.query import query_text, query_whole
 from orchestrator.views.run import run_ask
@@ -32,6 +32,7 @@ def page(request: HttpRequest) -> HttpResponse:
     """The whole page."""
     context = _listed(request)
     context |= {"states": state_counts(), "tags": tags_in_use()}
+    context["archived"] = Run.objects.filter(archived__isnull=False).count()
     context["may_launch"] = request.user.has_role(Role.OPERATOR)
     if not context["count"] and not context["filtered"]:
         context["recipes"] = recipe_cards()[:FIRST_RECIPES]
@@ -66,13 +67,14 @@ def _listed(request: HttpRequest) -> dict[str, Any]:
     chosen = {name: query_text(request, name) for name in FILTERS}
     if chosen["state"] not in State.values:
         chosen["state"] = ""
+    archived: Archived = "only" if request.GET.get("archived") == "only" else "no"
     wanted = min(max(query_whole(request, "page") or 1, 1), PAGES_MOST)
     asked: dict[str, Any] = {name: value or None for name, value in chosen.items()}
-    found, count = runs_list(**asked, page=wanted, per_page=PER_PAGE)
+    found, count = runs_list(**asked, archived=archived, page=wanted, per_page=PER_PAGE)
     return {
         "rows": run_rows(found),
         "count": count,
-        "chosen": chosen,
-        "filtered": any(chosen.values()),
+        "chosen": {**chosen, "archived": archived == "only"},
+        "filtered": any(chosen.values()) or archived == "only",
         "pages": Paginator(range(count), PER_PAGE).get_page(wanted),
     }

@@ -16,6 +16,7 @@ from orchestrator.views import (
     queue,
     run,
     run_parts,
+    run_steer,
     runs,
     search,
 )
@@ -67,6 +68,8 @@ urlpatterns = [
     path("runs/<id:run_id>/", run.page, name="run"),
     path("runs/<id:run_id>/do/<slug:verb>/", run.act, name="run-act"),
     path("runs/<id:run_id>/place/", queue.change, name="run-place"),
+    path("runs/<id:run_id>/steer/knobs/", run_steer.knobs, name="run-knobs"),
+    path("runs/<id:run_id>/steer/policy/", run_steer.policy, name="run-policy"),
     path("runs/<id:run_id>/newest/", run_parts.newest, name="run-newest"),
     path("runs/<id:run_id>/events-part/", run_parts.events, name="run-events"),
     path("runs/<id:run_id>/truth-part/", run_parts.truth, name="run-truth"),

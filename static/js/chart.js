@@ -21,7 +21,7 @@ export function createChart(element, zoomed) {
     const { axis } = view;
     const since = { origin: view.origin, unit: unitOf(view.range ?? view.domain) };
     back = (place) => valueAt(place, axis, since);
-    const built = traces(keys, curves, view.look, { ...options, axis, since, smoothing: view.smoothing, range: view.range });
+    const built = traces(keys, curves, view.look, { ...options, axis, since, smoothing: view.smoothing, range: view.range, before: view.before });
     describe(element, keys, curves);
     if (!built.data.length) return waitingFor(element, view);
     element.dataset.status = "drawn";
@@ -83,11 +83,16 @@ function waitingFor(element, view) {
 }
 
 function seams(view, since, annotations) {
-  if (view.axis === "tokens") return [];
-  return view.seams.map(({ step, time, label, kind }) => {
-    const [x] = view.axis === "step" ? [step] : places([time], view.axis, since);
-    const colour = kind === "knob" ? view.look.violet : view.look.faint;
-    annotations.push({ x, xanchor: "left", xshift: 2, y: 1, yref: "paper", yanchor: "top", showarrow: false, text: label, font: { size: 10, color: colour } });
+  // Along tokens a seam's place is not known, but that a run began at 0 is.
+  const known = view.axis === "tokens" ? view.seams.filter(({ kind }) => kind === "fork") : view.seams;
+  return known.map(({ step, time, label, text, kind }) => {
+    const [x] = view.axis === "step" || view.axis === "tokens" ? [step] : places([time], view.axis, since);
+    const colour = { knob: view.look.violet, fork: view.look.ink }[kind] ?? view.look.faint;
+    // Along the line: two seams may stand close together.
+    annotations.push({ x, xanchor: "left", xshift: 1, y: 1, yref: "paper", yanchor: "top", textangle: -90, showarrow: false, text: escaped(label), hovertext: escaped(text ?? label), font: { size: 10, color: colour } });
     return { type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", line: { color: colour, width: 1, dash: "dot" } };
   });
 }
+
+/** Plotly reads a little HTML in texts, and a run's name is anybody's. */
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");

@@ -13,18 +13,18 @@ export function chartsView(root, send) {
   if (!figures.length) return null;
   const view = { ...fromUrl(), origin: Number(root.dataset.began), domain: [0, 1], look: look(), seams: JSON.parse(document.getElementById("seams")?.textContent ?? "[]"), ended: "ended" in root.dataset };
   const charts = figures.map((figure) => createChart(figure, zoom));
-  const scheduled = scheduler((chart) => chart.draw(feed.curves(), view), (chart) => {
+  const scheduled = scheduler((chart) => chart.draw(feed.curves(), { ...view, before: feed.before() }), (chart) => {
     feed.want(chart.keys);
     if (chart.element.dataset.status) scheduled.mark([chart]);
   });
-  const feed = createFeed({ run: root.dataset.run, url: root.dataset.seriesUrl, send, changed, failed });
+  const feed = createFeed({ run: root.dataset.run, url: root.dataset.seriesUrl, lineageUrl: root.dataset.lineageUrl, send, changed, failed });
   feed.look({ axis: served(view.axis), range: view.range });
   charts.forEach((chart) => scheduled.add(chart));
 
   function changed(keys) {
     const touched = new Set(keys);
     const before = String(view.domain);
-    view.domain = domain(feed.curves(), view);
+    view.domain = domain(feed.curves(), feed.before(), view);
     const moved = String(view.domain) !== before;
     scheduled.mark(charts.filter((chart) => moved || chart.keys.some((key) => touched.has(key))));
     for (const chart of charts) delete chart.element.dataset.failed;
@@ -73,10 +73,11 @@ export function chartsView(root, send) {
   document.addEventListener("themechange", () => { view.look = look(); scheduled.mark(charts); });
   printLight((colours) => {
     view.look = colours;
-    for (const chart of charts) chart.draw(feed.curves(), view);
+    for (const chart of charts) chart.draw(feed.curves(), { ...view, before: feed.before() });
   });
   root.addEventListener("click", (event) => event.target.closest("[data-retry]") && feed.load());
-  return { feed, ended() { view.ended = true; scheduled.mark(charts); } };
+  const reseam = (found) => { view.seams = found; scheduled.mark(charts); };
+  return { feed, reseam, seams: () => view.seams.length, ended() { view.ended = true; scheduled.mark(charts); } };
 }
 
 /** Paper is white: charts take the light colours while the page is printed. */
@@ -95,8 +96,9 @@ function printLight(draw) {
 }
 
 /** Where the curves lie on the axis. While they grow it grows ahead of them, so that it seldom moves. */
-function domain(curves, { axis, ended, origin }) {
-  const ends = Object.values(curves).filter(({ x }) => x.length).flatMap(({ x }) => [x[0], x[x.length - 1]]);
+function domain(curves, before, { axis, ended, origin }) {
+  const ancestors = Object.values(before).flat().map((segment) => segment.curve);
+  const ends = [...Object.values(curves), ...ancestors].filter(({ x }) => x.length).flatMap(({ x }) => [x[0], x[x.length - 1]]);
   if (!ends.length) return [0, 1];
   const low = { time: Math.min(...ends), relative: Math.min(origin, ...ends) }[axis] ?? Math.min(0, ...ends);
   const span = Math.max(...ends) - low || 1;

@@ -16,7 +16,7 @@ function ask(form, button) {
   const choices = document.createElement("form");
   choices.method = "dialog";
   choices.className = "row";
-  choices.append(choice("Keep going", "button"), choice(button?.textContent.trim() || "Yes", "button danger push", "yes"));
+  choices.append(choice(form.dataset.keep ?? "Keep going", "button"), choice(button?.textContent.trim() || "Yes", "button danger push", "yes"));
   const inside = document.createElement("div");
   inside.className = "stack";
   inside.append(question, choices);

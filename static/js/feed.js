@@ -1,4 +1,5 @@
 /** The curves of one run: a snapshot by REST, then deltas by socket; on a gap the snapshot again. */
+import { createLineage } from "./lineage.js";
 import { curve, extend } from "./series.js";
 
 const POINTS = 1500;
@@ -6,7 +7,8 @@ const AGAIN = 2000;
 const KEYS_MOST = 300;
 
 /** `changed(keys)` is called after every change, `failed(error)` when the server does not answer. */
-export function createFeed({ run, url, send, changed, failed }) {
+export function createFeed({ run, url, lineageUrl, send, changed, failed }) {
+  const lineage = createLineage(lineageUrl, POINTS);
   const wanted = new Set();
   let snapshot = { upto: null, curves: {} };
   let view = { axis: "step", range: null };
@@ -36,7 +38,8 @@ export function createFeed({ run, url, send, changed, failed }) {
     const query = new URLSearchParams({ keys: [...wanted].join(","), x: view.axis, points: POINTS });
     if (view.range) [query.set("from", view.range[0]), query.set("to", view.range[1])];
     try {
-      const answer = await fetch(`${url}?${query}`, { signal: loading.signal, headers: { Accept: "application/json" } });
+      const { signal } = loading;
+      const [answer] = await Promise.all([fetch(`${url}?${query}`, { signal, headers: { Accept: "application/json" } }), lineage.fetchMissing([...wanted], view.axis, signal)]);
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
       const shapes = await answer.json();
       const curves = Object.fromEntries(Object.entries(shapes).map(([key, shape]) => [key, curve(shape)]));
@@ -65,6 +68,7 @@ export function createFeed({ run, url, send, changed, failed }) {
   return {
     want, watch, heard, load,
     curves: () => snapshot.curves,
+    before: () => lineage.before(view.axis),
     look(next) { view = { ...view, ...next }; return load(); },
   };
 }

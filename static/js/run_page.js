@@ -24,6 +24,23 @@ const events = partView(root.querySelector("[data-events]"));
 let state = root.dataset.runState;
 let told = root.dataset.told;
 
+let knobs = JSON.stringify(JSON.parse(root.dataset.knobs));
+let reading = null;
+
+/** A live change is drawn as soon as the trainer says from which step on it counts. */
+function seamsSoon(tries = 20) {
+  if (!charts || reading) return;
+  reading = setTimeout(async () => {
+    reading = null;
+    const answer = await fetch(root.dataset.seamsUrl, { headers: { Accept: "application/json" } });
+    const found = answer.ok ? await answer.json() : [];
+    if (found.length > charts.seams()) {
+      charts.reseam(found);
+      events.refresh();
+    } else if (tries > 1) seamsSoon(tries - 1);
+  }, 1000);
+}
+
 const hear = {
   points: (message) => charts?.feed.heard(message),
   gap: () => charts?.feed.load(),
@@ -35,6 +52,8 @@ const hear = {
     const now = `${shape.state} ${shape.phase} ${shape.attempt}`;
     if (now !== told) events.refresh();
     told = now;
+    if (JSON.stringify(shape.knobs) !== knobs) seamsSoon();
+    knobs = JSON.stringify(shape.knobs);
     if (shape.state === state) return;
     // What the page says beside the fields (why it waits, what failed) is written by the server.
     if (ENDED.includes(shape.state) || ENDED.includes(state) || "waiting" in root.dataset) return reloadSoon();

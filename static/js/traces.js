@@ -11,15 +11,24 @@ export function traces(keys, curves, look, options) {
   const drawn = keys.flatMap((key, at) => {
     const curve = curves[key];
     if (!curve?.x.length) return [];
-    const pen = { colour: look.series[at % look.series.length], dash: DASHES[Math.floor(at / look.series.length) % DASHES.length] };
+    const pen = penOf(look, at);
     const shown = within(curve, options);
     return shown.x.length ? [{ key, at, curve: shown, pen, x: places(shown.x, options.axis, options.since), gaps: gapsOf(shown.x, gapWidth(shown.x, { ...options, grain: curve.grain })), name: options.names?.[key] ?? key }] : [];
   });
+  const past = options.stacked ? [] : keys.flatMap((key, at) => (options.before?.[key] ?? []).map((segment) => ancestor(segment, penOf(look, at), options)));
   return {
-    data: drawn.flatMap((line) => (options.stacked ? area(line) : lines(line, options))).concat(drawn.flatMap((line) => missing(line, look))),
-    range: flat(drawn),
+    data: past.concat(drawn.flatMap((line) => (options.stacked ? area(line) : lines(line, options)))).concat(drawn.flatMap((line) => missing(line, look))),
+    range: past.length ? null : flat(drawn),
     annotations: options.stacked ? [] : edgeLabels(drawn, look),
   };
+}
+
+const penOf = (look, at) => ({ colour: look.series[at % look.series.length], dash: DASHES[Math.floor(at / look.series.length) % DASHES.length] });
+
+/** What a run that this one was forked from did before the fork: faint and dashed. */
+function ancestor({ name, curve }, pen, { axis, since, smoothing }) {
+  const y = smooth(finite(curve.y), smoothing);
+  return { ...SCATTER, x: places(curve.x, axis, since), y, name, mode: "lines", opacity: 0.55, line: { color: pen.colour, width: 1.5, dash: "dash" }, hovertemplate: "%{y:.4~g}", meta: "ancestor" };
 }
 
 /** The part of a curve inside the zoom, one point beyond each end, with its average over all that came before. */

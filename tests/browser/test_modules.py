@@ -200,3 +200,21 @@ def test_numbers_look_as_the_server_writes_them(module_page: Page, value: Any, t
 def test_the_label_of_a_last_value_is_short(module_page: Page, value: Any, text: str) -> None:
     shown = call(module_page, "format.js", "shortFigure", value)
     assert shown == text.replace(" ", "\u2009")
+
+
+def test_a_forks_parent_is_a_faint_dashed_line_and_joins_the_child(module_page: Page) -> None:
+    before = {"loss": [{"name": "parent", "curve": {"x": [-2, -1, 0], "y": [3, 2, 1]}}]}
+    built = drawn(module_page, [1, 0.5], before=before)
+    past, line = built["data"]
+    assert (past["x"], past["y"], past["name"]) == ([-2, -1, 0], [3, 2, 1], "parent")
+    assert (past["line"]["dash"], past["opacity"] < 1, past["meta"]) == ("dash", True, "ancestor")
+    assert past["line"]["color"] == line["line"]["color"]
+    assert [one["mode"] for one in drawn(module_page, [1, 2])["data"]] == ["lines"]
+
+
+def test_segments_are_sorted_by_metric_without_empty_ones(module_page: Page) -> None:
+    full = {"x": [0], "y": ["NaN"], "total": 1, "nan": 1, "reduced": False}
+    segments = [{"name": "p", "curves": {"a": full, "b": {**full, "x": [], "y": []}}}]
+    found = call(module_page, "lineage.js", "byKey", ["a", "b", "c"], segments)
+    assert [(key, len(value)) for key, value in found.items()] == [("a", 1), ("b", 0), ("c", 0)]
+    assert found["a"][0]["curve"]["y"] == ["NaN"]

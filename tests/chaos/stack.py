@@ -46,6 +46,8 @@ class Stack:
         # The database's own account must be able to reach its files below.
         self.folder.chmod(0o755)
         self.data = self.folder / "var"
+        self.disks = [self.data]
+        """Data directories of the server and of nodes that have one of their own."""
         self.slots = slots
         self.env = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
         self.env |= {
@@ -198,7 +200,7 @@ class Stack:
 
     def attempts(self, run_id: str = "*") -> list[AttemptDir]:
         """The attempts on disk."""
-        runs = [RunDir(folder) for folder in (self.data / "runs").glob(run_id)]
+        runs = [RunDir(path) for disk in self.disks for path in (disk / "runs").glob(run_id)]
         return [run.attempt(number) for run in runs for number in run.attempts()]
 
     # --- what is left -----------------------------------------------------------------------------

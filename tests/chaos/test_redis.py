@@ -2,65 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.chaos.brokers import Redis
 from tests.chaos.stack import Stack
 from tests.chaos.test_kills import finished, spec, trains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.slow]
 
 
-class Redis:
-    """A Redis server on a free port of the loopback address."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        """Start it, empty, and wait until it takes connections."""
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir"]
-        self._process = subprocess.Popen(
-            ["redis-server", *options, str(self._folder)], stdout=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                assert time.monotonic() < deadline, "redis-server did not start"
-                time.sleep(0.05)
-
-    def kill(self) -> None:
-        """kill -9; whatever it held is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Redis]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server here: apt-get install redis-server")
-    server = Redis(tmp_path)
+def redis() -> Iterator[Redis]:
+    server = Redis()
     server.start()
     yield server
     server.kill()

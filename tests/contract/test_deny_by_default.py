@@ -68,7 +68,11 @@ REFUSED = {302, 401, 403, 404, 405}
 OWN_BUSINESS = {ApiToken, User}
 """Tables that a person's own requests may change: tokens, last login."""
 
-VERBS = ("stop", "pause", "resume", "retry", "drain", "undrain", "change", "revoke")
+RUN_VERBS = (
+    *("stop", "pause", "resume", "retry", "archive", "unarchive", "delete", "save", "evaluate"),
+)
+NODE_VERBS = ("drain", "undrain", "cordon", "uncordon", "change", "renew", "revoke", "remove")
+VERBS = (*RUN_VERBS, *NODE_VERBS)
 """What pages ask of runs and nodes."""
 
 TOKENS_OF_ROUTES = {

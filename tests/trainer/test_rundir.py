@@ -74,3 +74,14 @@ def test_a_lease_is_for_its_owner_only(tmp_path):
     path = tmp_path / "lease.json"
     write_atomic(path, "{}", 0o600)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_rollback_takes_back_what_earlier_attempts_saved_behind_its_step(tmp_path):
+    run = RunDir(tmp_path)
+    for step, text in ((10, '{"attempt": 1}'), (20, '{"attempt": 2}'), (30, "{torn"), (40, "[]")):
+        run.checkpoint(step).mkdir(parents=True)
+        (run.checkpoint(step) / "manifest.json").write_text(text)
+    assert [step for step in (10, 20, 30) if run.is_void(step, [(1, 5)])] == [10]
+    assert [step for step in (10, 20, 30) if run.is_void(step, [(2, 10), (1, 9)])] == [10, 20]
+    assert not run.is_void(10, [(1, 10)]) and not run.is_void(50, [(9, 0)])
+    assert run.is_void(40, [(1, 5)])

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from trainer import registry
-from trainer.engine.knobs import is_live
+from trainer.live import is_live
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainer.engine import checkpoint, randomness
+from trainer.engine.changes import Changes, past_changes
 from trainer.engine.dataset import Cursor, dropped_summary, parts_encode, parts_load
 from trainer.engine.demonstrations import DemonstrationLearner
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.failure import Failure, Verdict, bad_input
-from trainer.engine.knobs import with_knobs
 from trainer.engine.labels import LabelLearner
 from trainer.engine.load import device_pick, dtype_pick
 from trainer.engine.loop import Loop, best_metric
@@ -225,8 +225,10 @@ class Job:
             saver.start = saved.fingerprint.get("model", {}).get("start", "")
             content_check(saved, saver, state)
         reference = self.models.reference(policy, saver.start, warm=warm)
-        if state.knobs:
-            spec = with_knobs(spec, state.knobs)
+        changes = None
+        if not warm:
+            past, done = past_changes(folder, self.session.attempt.number, self.session.voids)
+            changes = Changes(self.session.orders, past, done, state.knobs)
         learner = _learner(spec.objective)(self.session, spec, policy, reference, cursor)
         evaluation = None
         if eval_parts:
@@ -248,6 +250,7 @@ class Job:
             evaluation=evaluation,
             state=state,
             saver=saver,
+            changes=changes,
             phase="warm-up" if warm else "train",
             prefix=WARM_UP_PREFIX if warm else "",
             peak_flops=_peak_flops(policy),

@@ -11,14 +11,15 @@ import psutil
 import torch
 
 from trainer.engine.failure import Failure, Halt, Verdict
-from trainer.engine.knobs import with_knobs
 from trainer.engine.means import Means
 from trainer.engine.progression import repeatable, share_done, total_steps
 from trainer.engine.update import Diverged, optimizer_step
+from trainer.live import AT_A_NEW_BATCH, value_at, with_knobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from trainer.engine.changes import Changes
     from trainer.engine.dataset import Cursor
     from trainer.engine.evaluate import Evaluation
     from trainer.engine.policy import Policy
@@ -76,11 +77,21 @@ class Loop:
     evaluation: Evaluation | None
     state: State
     saver: Saver
+    changes: Changes | None = None
+    """What people want changed while it goes on; a warm-up takes no wishes."""
     phase: str = "train"
     prefix: str = ""
     """Before every metric key: "warmup/" during the warm-up."""
     peak_flops: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    _launched: RunSpec = field(init=False)
+    """The spec without live changes."""
+    _refused: Mapping[str, object] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._launched = self.spec
+        if self.state.knobs:
+            self._take(with_knobs(self.spec, self.state.knobs))
 
     def run(self) -> Verdict:
         """Train to the end. Raises Halt, after saving, when somebody wants the run to end earlier."""
@@ -92,9 +103,10 @@ class Loop:
             try:
                 while True:
                     self._apply_knobs()
-                    done = self._done()
-                    self._evaluate(done is not None)
-                    self._save(final=done is not None)
+                    done, asked = self._done(), self._asked()
+                    self._evaluate(done is not None or "evaluate" in asked)
+                    self._save(final=done is not None, asked="save" in asked)
+                    self._met(asked)
                     if done is not None:
                         return done
                     session.orders.check(now=True)
@@ -193,9 +205,9 @@ class Loop:
 
     # --- saving ------------------------------------------------------------------------------------
 
-    def _save(self, *, final: bool) -> None:
+    def _save(self, *, final: bool, asked: bool) -> None:
         every = self.spec.checkpoint.every_steps
-        due = final or (every and self.state.step and self.state.step % every == 0)
+        due = final or asked or (every and self.state.step and self.state.step % every == 0)
         if due and self.state.saved != self.state.step:
             self._publish(final)
 
@@ -219,19 +231,57 @@ class Loop:
     # --- small things ------------------------------------------------------------------------------
 
     def _apply_knobs(self) -> None:
-        wanted = self.session.orders.knobs()
-        if self.prefix or not wanted or wanted == self.state.knobs:
+        """Take over what people want changed, from the next step on."""
+        state, step = self.state, self.state.step + 1
+        if self.changes is None:
+            return
+        wanted = self.changes.knobs(step)
+        if wanted in (state.knobs, self._refused):
             return
         try:
-            spec = with_knobs(self.spec, wanted)
+            spec = with_knobs(self._launched, wanted)
         except ValueError as error:
             self.session.report.alert("warning", "knobs", f"refused: {error}")
-        else:
-            text = ", ".join(f"{key} = {value}" for key, value in wanted.items())
-            self.spec = self.learner.spec = spec
-            self.session.report.alert("info", "knobs", f"from step {self.state.step + 1}: {text}")
-        self.state.knobs = wanted
+            self._refused = wanted
+            return
+        changes = [
+            {"path": path, "old": value_at(self.spec, path), "new": value_at(spec, path)}
+            for path in sorted({*state.knobs, *wanted})
+            if value_at(self.spec, path) != value_at(spec, path)
+        ]
+        if state.updates_done and any(one["path"].startswith(AT_A_NEW_BATCH) for one in changes):
+            return
+        text = ", ".join(f"{one['path']} {one['old']} → {one['new']}" for one in changes)
+        self._take(spec)
+        state.knobs = wanted
+        if changes:
+            data = {"step": step, "knobs": wanted, "changes": changes}
+            message = f"from step {step}: {text}"
+            self.session.report.alert("info", "knobs", message, data=data)
         self._enter(self.phase)
+
+    def _take(self, spec: RunSpec) -> None:
+        self.spec = self.learner.spec = spec
+        if self.evaluation is not None:
+            self.evaluation.spec = spec
+
+    def _asked(self) -> dict[str, int]:
+        """Requests that are to be met now; there is nothing to save before the first step."""
+        asked = {} if self.changes is None else self.changes.requests()
+        return {name: count for name, count in asked.items() if name != "save" or self.state.step}
+
+    def _met(self, asked: dict[str, int]) -> None:
+        if self.changes is None or not asked:
+            return
+        self.changes.met(asked)
+        if "evaluate" in asked and self.evaluation is None:
+            message = "nothing to evaluate on: data.eval is empty"
+            self.session.report.alert("warning", "asked", message)
+        done = {"save": "saved", "evaluate": "evaluated"}
+        words = " and ".join(done.get(name, name) for name in sorted(asked))
+        step = self.state.step
+        message = f"{words} at step {step}, as asked"
+        self.session.report.alert("info", "asked", message, data={"step": step, "asks": asked})
 
     def _enter(self, phase: str) -> None:
         report = self.session.report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.control import ControlReader
 from trainer.engine.failure import Halt
@@ -49,9 +49,9 @@ class Orders:
         """The control file as it stands."""
         return self._reader.read()
 
-    def knobs(self) -> dict[str, Any]:
-        """Live knob changes that people want."""
-        return self.control().knobs
+    def given(self) -> Control | None:
+        """The newest order; None where nobody has given one."""
+        return self._reader.given()
 
     def check(self, *, now: bool = False) -> None:
         """Raise Halt when the run is to end. Cheap: the file is looked at a few times a second."""

@@ -97,9 +97,12 @@ class Report:
         """Say that a checkpoint is complete."""
         self._append("checkpoint", **fields)
 
-    def alert(self, level: str, code: str, message: str) -> None:
-        """Say something that people should notice."""
-        self._append("alert", level=level, code=code, message=message, step=self.step)
+    def alert(
+        self, level: str, code: str, message: str, *, data: dict[str, Any] | None = None
+    ) -> None:
+        """Say something that people should notice; `data` says the same to programs."""
+        more = {} if data is None else {"data": data}
+        self._append("alert", level=level, code=code, message=message, step=self.step, **more)
         self._terminal.line(f"{level}: {message}")
 
     def end(self, verdict: Verdict) -> None:

@@ -29,12 +29,26 @@ if TYPE_CHECKING:
 
 def resume_point(session: Session, folder: RunDir) -> Path | None:
     """The newest complete checkpoint in a run's directory; every damaged one is told of."""
+    if folder is session.run:
+        _roll_back(session, folder)
 
     def warn(sentence: str) -> None:
         session.report.alert("warning", "damaged-checkpoint", sentence)
         print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
     return checkpoint.newest(folder, warn)
+
+
+def _roll_back(session: Session, folder: RunDir) -> None:
+    """Remove the checkpoints that a rollback took back."""
+    gone = [step for step in folder.checkpoint_steps() if folder.is_void(step, session.voids)]
+    for step in gone:
+        checkpoint.remove(folder.checkpoint(step))
+    if gone:
+        text = ", ".join(map(str, gone))
+        session.report.alert(
+            "warning", "rolled-back", f"removed the checkpoints of steps {text}: they are void"
+        )
 
 
 def spec_check(session: Session, folder: Path, spec: RunSpec) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from trainer.engine.encode import answer_text
+from trainer.engine.failure import Failure, Halt, verdict_of
 from trainer.engine.patience import Patience
 from trainer.methods import Answer
 
@@ -71,10 +73,25 @@ def score(
             for first in range(0, len(answers), reward.at_once):
                 tick()
                 with patience.wait(reward.label, reward.time_limit):
-                    found = reward.scores(answers[first : first + reward.at_once])
+                    found = _scores(reward, answers[first : first + reward.at_once])
                 scores += [_known(value) for value in found]
             parts[reward.label] = scores
     return Scored(texts, parts, _totals(rewards, parts, len(answers)), _correct(rewards, parts))
+
+
+def _scores(reward: Reward, answers: Sequence[Answer]) -> list[float | None]:
+    """The scores of some answers. A reward is anybody's code: its error is told under its name."""
+    try:
+        return reward.scores(answers)
+    except (Halt, Failure, MemoryError):
+        raise
+    except Exception as error:
+        if verdict_of(error).cause != "crash":
+            raise
+        traceback.print_exc()
+        said = str(error).strip().splitlines()
+        name = f"{type(error).__name__}: {said[0][:300]}" if said else type(error).__name__
+        raise Failure("crash", f"The reward {reward.label} raised {name}") from error
 
 
 def _known(value: float | None) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trainer.engine.clock import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from trainer.engine.orders import Orders
@@ -30,6 +30,8 @@ class Session:
     """The same for the reference."""
     datasets: Mapping[str, Path] = field(default_factory=dict)
     """Files of dataset ids."""
+    voids: Sequence[tuple[int, int]] = ()
+    """(attempt, step) of each rollback: what attempts up to that one did behind that step is void."""
     clock: Clock = field(default_factory=Clock)
 
     def tick(self) -> None:

@@ -148,6 +148,12 @@ class PolicyObjective(Objective):
         return self.needs - unused
 
     @property
+    def steered(self) -> frozenset[str]:
+        """`beta` and `entropy_coef` while their targets set them."""
+        found = {"beta"} if self.beta_schedule == "target" else set()
+        return frozenset(found | ({"entropy_coef"} if self.entropy_target > 0 else set()))
+
+    @property
     def silent_without_advantage(self) -> bool:
         """True where the advantage is a factor of the whole loss."""
         return not (self.has_kl and self.kl_in == "loss") and not self.has_bonus

@@ -66,7 +66,7 @@ class PreferenceObjective(Objective):
         "time",
     )
 
-    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True})
+    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True, "live": True})
     """Reward per nat of log ratio; smaller lets the policy move further. Healthy: 0.01 to 0.5.
     Source: arXiv 2305.18290, equation 7."""
 

@@ -19,7 +19,7 @@ class DPO(ReferenceObjective):
         "- sft_weight mean_t log pi(chosen)"
     )
 
-    beta: float = Field(0.1, gt=0, le=10, json_schema_extra={"basic": True})
+    beta: float = Field(0.1, gt=0, le=10, json_schema_extra={"basic": True, "live": True})
     """How strongly to stay near the reference; smaller moves further. Healthy: 0.01 to 0.5.
     Source: arXiv 2305.18290, equation 7."""
     sft_weight: float = Field(0.0, ge=0, le=100, json_schema_extra={"basic": True})

@@ -18,7 +18,7 @@ class DPONorm(ReferenceObjective):
         "L = -log sigmoid(beta (mean_t log ratio(chosen) - mean_t log ratio(rejected)))"
     )
 
-    beta: float = Field(5.0, gt=0, le=100, json_schema_extra={"basic": True})
+    beta: float = Field(5.0, gt=0, le=100, json_schema_extra={"basic": True, "live": True})
     """Reward per nat of mean log ratio; larger than DPO's, since means are smaller than sums.
     Healthy: 2 to 10. Source: arXiv 2411.15124, section 5."""
 

@@ -16,7 +16,7 @@ class Hinge(ReferenceObjective):
     type: Literal["hinge"] = "hinge"
     formula: ClassVar[str] = "L = max(0, 1 - beta m), m = log ratio(chosen) - log ratio(rejected)"
 
-    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True})
+    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True, "live": True})
     """One over the margin in nats beyond which a pair has no gradient. Healthy: 0.05 to 0.5.
     Source: arXiv 2309.06657, hinge-norm (its gamma)."""
 

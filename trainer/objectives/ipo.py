@@ -18,7 +18,7 @@ class IPO(ReferenceObjective):
         "L = (m - 1 / (2 beta))^2, m = mean_t log ratio(chosen) - mean_t log ratio(rejected)"
     )
 
-    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True})
+    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True, "live": True})
     """The paper's tau: the margin per token is drawn to 1 / (2 beta) nats. Healthy: 0.1 to 1.
     Source: arXiv 2310.12036, equation 17."""
 

@@ -35,7 +35,7 @@ class KTO(Objective):
         "bad ones; g = log pi - log pi_ref, z0 = max(0, mean g of answers to other prompts)"
     )
 
-    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True})
+    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True, "live": True})
     """Reward per nat of log ratio; smaller lets the policy move further. Healthy: 0.01 to 0.5.
     Source: arXiv 2402.01306."""
     desirable_weight: float = Field(1.0, gt=0, le=100)

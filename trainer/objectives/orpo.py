@@ -22,7 +22,7 @@ class ORPO(PreferenceObjective):
         "odds = p / (1 - p), p = exp(mean_t log pi)"
     )
 
-    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True})
+    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True, "live": True})
     """Weight of the odds term beside the NLL, the paper's lambda. Healthy: 0.1 to 0.5.
     Source: arXiv 2403.07691, equation 6."""
 

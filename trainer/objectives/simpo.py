@@ -19,7 +19,7 @@ class SimPO(MixesNLL):
         "- sft_weight mean_t log pi(chosen)"
     )
 
-    beta: float = Field(2.0, gt=0, le=100, json_schema_extra={"basic": True})
+    beta: float = Field(2.0, gt=0, le=100, json_schema_extra={"basic": True, "live": True})
     """Reward per nat of mean log-probability. Healthy: 2 to 10. Source: arXiv 2405.14734, section 3."""
     gamma: float = Field(1.0, ge=0, le=100, json_schema_extra={"basic": True})
     """Reward by which the chosen answer should lead. Healthy: 0.2 to 0.8 of beta. Source: arXiv

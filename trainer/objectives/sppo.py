@@ -18,7 +18,7 @@ class SPPO(ReferenceObjective):
         "L = (log ratio(chosen) - 1 / (2 beta))^2 + (log ratio(rejected) + 1 / (2 beta))^2"
     )
 
-    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True})
+    beta: float = Field(0.1, gt=0, le=100, json_schema_extra={"basic": True, "live": True})
     """One over the paper's eta: the targets are plus and minus 1 / (2 beta) nats. Healthy: 0.001 (the
     paper) to 0.1; small ones need clipped gradients. Source: arXiv 2405.00675, equation 4.7."""
 

@@ -30,6 +30,12 @@ class Command(BaseCommand):
         token.add_argument("--token-file", type=Path, help="a file that holds it")
         parser.add_argument("--name", default="", help="the node's name; else the server's choice")
         parser.add_argument("--slots", type=int, help="runs at a time; default one per GPU, or one")
+        parser.add_argument(
+            "--label",
+            action="append",
+            default=[],
+            help="a word or key=value that runs may ask for in resources.labels; may be repeated",
+        )
         parser.add_argument("--data-dir", help="where runs are kept (default: var)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -45,6 +51,7 @@ class Command(BaseCommand):
                 name=options["name"],
                 slots=options["slots"],
                 data_dir=settings.ANNEAL_DATA_DIR,
+                labels=options["label"],
             )
         except CannotJoin as error:
             raise CommandError(str(error)) from None

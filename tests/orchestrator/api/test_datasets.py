@@ -9,7 +9,7 @@ from asgiref.sync import async_to_sync
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import AsyncClient, Client
 
-from orchestrator.models import Dataset, Run, State
+from orchestrator.models import Dataset, Process, Run, State
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +81,10 @@ def test_problems(client: Client, ada: User, bearer: Any, settings: Any) -> None
 def test_nodes_fetch_and_go_on(client: Client, ada: User, node: Node, bearer: Any) -> None:
     made = upload(client, bearer(ada)).json()
     token = {"Authorization": "Bearer node-token"}
+    # A node reads what a run with its lease names, and no other data.
+    assert fetch(made["id"], token)[0] == 403
+    spec = {"data": {"train": [{"source": made["id"]}]}}
+    Run.objects.create(name="r", owner=ada, spec=spec, node=node, process=Process.ALIVE)
     assert fetch(made["id"], token) == (200, ROWS)
     assert fetch(made["id"], {**token, "Range": "bytes=5-"}) == (206, ROWS[5:])
     assert fetch(made["id"], {"Authorization": "Bearer wrong"})[0] == 401

@@ -36,7 +36,7 @@ ODD = [
     ",,,",
 ]
 QUESTIONS = {
-    "/api/runs": ["state", "kind", "tag", "q", "order", "page", "per_page"],
+    "/api/runs": ["state", "kind", "tag", "q", "archived", "order", "page", "per_page"],
     "/api/runs/RUN": ["x"],
     "/api/runs/RUN/keys": ["x"],
     "/api/runs/RUN/series": ["keys", "x", "points", "from", "to", "attempt"],
@@ -46,6 +46,10 @@ QUESTIONS = {
     "/api/runs/RUN/events": ["type", "page", "per_page"],
     "/api/runs/RUN/log": ["lines", "before"],
     "/api/runs/RUN/checkpoints": ["deleted", "page", "per_page"],
+    "/api/runs/RUN/lineage": ["keys", "x", "points"],
+    "/api/runs/RUN/steering": ["x"],
+    "/api/runs/RUN/seams": ["x"],
+    "/api/removals": ["page", "per_page"],
     "/api/metrics": ["keys"],
     "/api/recipes": ["x"],
 }

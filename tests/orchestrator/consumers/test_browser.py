@@ -16,10 +16,11 @@ from django.test import Client
 
 from orchestrator.asgi import application
 from orchestrator.consumers import browser, listener
-from orchestrator.models import Run
+from orchestrator.models import Node, Run
 from orchestrator.selectors.series import cursor_of, series_read
 from orchestrator.services import ingest
 from orchestrator.services.hints import hint
+from orchestrator.services.nodes import node_heartbeat
 from tests.orchestrator.conftest import attempt_add
 from tests.orchestrator.telemetry import T0, lines, metrics, push, sample
 
@@ -115,6 +116,26 @@ async def test_snapshot_and_deltas_equal_a_new_snapshot(run: Run, page: Page) ->
     await push_async(run, [metrics(1, 8, loss="Infinity"), metrics(2, 9, loss=0)], attempt=2)
     await page.until(2, 2)
     assert await equals_snapshot(page, run)
+
+
+async def test_a_page_of_nodes_hears_when_one_speaks_and_not_more_than_once_a_second(
+    page: Page, node: Node
+) -> None:
+    await page.send(op="watch", topic="nodes")
+    await page.receive("nodes")  # what changed before it watched
+    begun = time.monotonic()
+    for _ in range(20):
+        await sync_to_async(node_heartbeat)(node=node, inventory={"cpus": 1}, expect_next_in=15)
+    await page.receive("nodes")
+    await asyncio.sleep(1.5)
+    heard = sum(frame["op"] == "nodes" for frame in page.frames) - 1
+    assert 1 <= heard <= (time.monotonic() - begun) + 1
+    await page.send(op="unwatch", topic="nodes")
+    await page.send(op="ping", at=1)
+    await page.receive("pong")
+    page.frames.clear()
+    await sync_to_async(node_heartbeat)(node=node, inventory={"cpus": 1}, expect_next_in=15)
+    assert await page.line.receive_nothing(timeout=1.5)
 
 
 async def test_the_first_delta_comes_at_once_and_then_four_a_second(run: Run, page: Page) -> None:

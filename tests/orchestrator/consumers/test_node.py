@@ -45,6 +45,7 @@ async def test_it_greets_with_its_cursors(run: Run) -> None:
         "cause": "user",
         "message": "",
         "knobs": {},
+        "asks": {},
     }
     await first.push(lines(1, 4))
     await first.line.disconnect()

@@ -53,6 +53,7 @@ def test_the_trainer_sees_the_gpus_that_were_given_and_no_others(node, monkeypat
     monkeypatch.setattr(launch, "host_start", host_start)
     launch._start(node, order(gpus=given))
     assert (started["gpus"], started["env"]["CUDA_VISIBLE_DEVICES"]) == (given, seen)
+    assert started["env"]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 def test_a_gpu_that_an_earlier_attempt_still_uses_is_not_shared(node, monkeypatch):

@@ -100,3 +100,23 @@ def test_a_node_that_was_revoked_ends_itself(tmp_path, monkeypatch):
     server = Script(Refused(401, "the node token is unknown or was revoked", {}))
     worker._beat(ThisNode("n1", server, tmp_path, Hosts(tmp_path)), 0.02, threading.Event())
     assert sent == [(os.getpid(), signal.SIGTERM)]
+
+
+def test_it_frees_what_a_deleted_run_took_up_and_says_how_much(tmp_path):
+    folder = tmp_path / "runs" / ("r" * 12)
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(os.urandom(100_000))
+    gone = {"run": "r" * 12, "checkpoints": []}
+    server = Script({"fenced": [], "remove": [gone]}, {"applied": True}, {"fenced": []})
+    ending = threading.Event()
+    node = ThisNode("n1", server, tmp_path, Hosts(tmp_path))
+    thread = threading.Thread(target=worker._beat, args=(node, 0.02, ending))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while len(server.asked) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    ending.set()
+    thread.join()
+    path, said = server.asked[1]
+    assert (path, said["run"]) == ("/removals", "r" * 12)
+    assert said["bytes"] >= 100_000 and not folder.exists()

@@ -178,9 +178,14 @@ def test_late_lines_of_an_old_attempt_are_stored_and_told_to_stop(run: Run) -> N
 
 def test_an_ack_carries_what_people_want(run: Run) -> None:
     run.desired, run.reason, run.knobs = "stop", "stopped by ada", {"optimizer.lr": 1e-5}
+    run.asks = {"save": 2}
     run.save()
     want = {"want": "stop", "cause": "user", "message": "stopped by ada"}
-    assert push(run, lines(1, 1)).want == {**want, "knobs": {"optimizer.lr": 1e-5}}
+    assert push(run, lines(1, 1)).want == {
+        **want,
+        "knobs": {"optimizer.lr": 1e-5},
+        "asks": {"save": 2},
+    }
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from orchestrator.models import Node, Run
 from orchestrator.models.contact import node_alive
-from orchestrator.selectors.nodes import node_shape
+from orchestrator.services.node_changes import node_remove
 from orchestrator.services.nodes import (
     BrokerUnreachable,
     NodeReplaced,
@@ -18,10 +18,7 @@ from orchestrator.services.nodes import (
     node_invite,
     node_join,
     node_of_token,
-    node_patch,
-    node_revoke,
 )
-from orchestrator.services.placement import schedule
 
 HAVE = {"cpus": 2, "gpus": []}
 
@@ -130,15 +127,23 @@ def test_the_process_that_joined_last_is_the_node(db, redis):
         node_heartbeat(node=first, inventory=HAVE, expect_next_in=15, instance=first.instance)
 
 
-def test_people_drain_label_and_revoke(joined, launch):
-    node = joined()
-    node_patch(node_id=node.pk, drained=True, labels=["b", "a"], slots=2)
-    launch()
-    assert schedule() == 0
-    shape = node_shape(Node.objects.get())
-    assert (shape["status"], shape["labels"], shape["slots"]) == ("drained", ["a", "b"], 2)
-    with pytest.raises(ValueError, match="at least one slot"):
-        node_patch(node_id=node.pk, slots=0)
-    assert node_revoke(node_id=node.pk) is True
-    assert node_of_token("token of n1") is None
-    assert not node_alive(Node.objects.get())
+def test_labels_of_the_command_line_come_and_go_with_it(db, redis):
+    _, token = node_invite(name="one", labels=["fast", "room=1"])
+    first = node_join(token=token, inventory=HAVE, labels=["h200", "room=2"])
+    # One value a key: the machine knows better in which room it stands.
+    assert (first.labels, first.own_labels) == (["fast", "h200", "room=2"], ["h200", "room=2"])
+    second = node_join(token=token, inventory=HAVE, labels=["room=3"])
+    assert (second.labels, second.own_labels) == (["fast", "room=3"], ["room=3"])
+    assert node_join(token=token, inventory=HAVE).labels == ["fast"]
+    with pytest.raises(ValueError, match="labels: 'two words'"):
+        node_join(token=token, inventory=HAVE, labels=["two words"])
+
+
+def test_a_removed_nodes_name_is_free_again(db, redis):
+    node, token = node_invite(name="one")
+    node_remove(node_id=node.pk)
+    again, other = node_invite(name="one")
+    assert again.pk != node.pk
+    with pytest.raises(PermissionError):
+        node_join(token=token, inventory=HAVE)
+    assert node_join(token=other, inventory=HAVE).pk == again.pk

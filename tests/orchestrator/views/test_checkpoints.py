@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
@@ -32,9 +33,11 @@ def saved(finished: Run) -> Checkpoint:
     folder = settings.ANNEAL_DATA_DIR / "runs" / finished.pk / found.path
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    (folder / "manifest.json").write_text(
-        json.dumps({"files": {"config.json": "a" * 64, "lost.bin": "b" * 64}})
-    )
+    manifest = json.dumps({"files": {"config.json": "a" * 64, "lost.bin": "b" * 64}})
+    (folder / "manifest.json").write_text(manifest)
+    # A folder of the same step with another manifest would be another checkpoint.
+    found.sha256 = hashlib.sha256(manifest.encode()).hexdigest()
+    found.save()
     return found
 
 

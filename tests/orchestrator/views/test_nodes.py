@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.utils import timezone
 
-from orchestrator.models import Node, Process, Run, State
+from orchestrator.models import Node, NodeReading, Process, Run, State
 from orchestrator.services.nodes import node_of_token
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ HAS = {
     "engines": {"native": "2.13.0"},
     "gpus": [
         {"index": 0, "name": "<b>H200", "memory": 141 * GIB, "used": 70 * GIB,
-         "utilisation": 87, "power": 512.5},
+         "utilisation": 87, "power": 512.5, "power_limit": 700, "temperature": 64},
     ],
+    "driver": "570.86.15",
 }  # fmt: skip
 
 
@@ -83,6 +84,61 @@ def test_an_admin_drains_and_undrains(
     assert not Node.objects.get().drained
 
 
+def test_an_admin_cordons_revokes_renews_and_removes(
+    alma: User, speaking: Node, browser_of: Callable[[User], Client]
+) -> None:
+    browser = browser_of(alma)
+
+    def do(verb: str) -> str:
+        return browser.post(f"/nodes/{speaking.pk}/do/{verb}/", follow=True).content.decode()
+
+    assert "takes no new runs" in do("cordon") and Node.objects.get().cordoned
+    assert "Uncordon" in text_of(browser)
+    assert "takes new runs again" in do("uncordon")
+    page = do("revoke")
+    assert node_of_token("node-token") is None
+    assert "revoked" in page and "Its token was taken back" in page
+    page = do("renew")
+    shown = re.search(r"--token (anneal_node_[\w-]+)", page)
+    assert shown and node_of_token(shown[1]) == speaking
+    assert shown[1] not in text_of(browser)
+    assert "is removed; its runs keep their history" in do("remove")
+    assert "No machine has joined" in text_of(browser)
+
+
+def test_a_node_on_which_something_runs_is_not_removed(
+    alma: User, speaking: Node, run: Run, browser_of: Callable[[User], Client]
+) -> None:
+    page = browser_of(alma).post(f"/nodes/{speaking.pk}/do/remove/", follow=True)
+    assert "n1 still runs tiny" in page.content.decode()
+    assert Node.objects.get().removed is None
+
+
+def test_gpus_say_what_runs_on_them_how_hot_they_are_and_by_which_driver(
+    vera: User, speaking: Node, run: Run, browser_of: Callable[[User], Client]
+) -> None:
+    Node.objects.update(inventory=HAS | {"gpus_of": {run.pk: [0]}})
+    page = text_of(browser_of(vera))
+    for words in ("64 °C", "of 700", "GPU 0</span>", "570.86.15"):
+        assert words in page, words
+    assert page.count(f'href="/runs/{run.pk}/"') == 2  # in its slot, and on its GPU
+    Node.objects.update(inventory={"gpus": [], "gpu_problem": "NVIDIA's driver does not answer: x"})
+    assert "driver does not answer: x" in text_of(browser_of(vera))
+
+
+def test_the_last_hour_is_drawn_and_its_absence_is_said(
+    vera: User, speaking: Node, browser_of: Callable[[User], Client]
+) -> None:
+    browser = browser_of(vera)
+    assert "Nothing was heard of it in the last hour." in text_of(browser)
+    for minutes in (3, 2, 1):
+        time = timezone.now() - timedelta(minutes=minutes)
+        NodeReading.objects.create(node=speaking, time=time, cpu=10.0 * minutes, gpu=50.0)
+    page = text_of(browser)
+    assert "CPU over the last hour, 3 of 60 minutes heard, peak 30" in page
+    assert "GPU over the last hour" in page and "Nothing was heard" not in page
+
+
 @pytest.mark.parametrize("who", ["vera", "ada"])
 def test_nobody_else_changes_a_node(
     who: str, vera: User, ada: User, speaking: Node, browser_of: Callable[[User], Client]
@@ -90,12 +146,15 @@ def test_nobody_else_changes_a_node(
     browser = browser_of({"vera": vera, "ada": ada}[who])
     for path in (
         f"/nodes/{speaking.pk}/do/drain/",
+        f"/nodes/{speaking.pk}/do/cordon/",
         f"/nodes/{speaking.pk}/do/revoke/",
+        f"/nodes/{speaking.pk}/do/renew/",
+        f"/nodes/{speaking.pk}/do/remove/",
         "/nodes/invite/",
     ):
         assert browser.post(path, {"name": "gpu-1", "slots": "1"}).status_code == 403
     found = Node.objects.get()
-    assert not found.drained and found.revoked is None
+    assert not found.drained and not found.cordoned and found.revoked is None
     assert "Drain</button>" not in text_of(browser)
 
 
@@ -153,7 +212,10 @@ def test_waiting_runs_are_counted(
 def test_what_a_node_reports_may_be_anything(
     vera: User, speaking: Node, browser_of: Callable[[User], Client]
 ) -> None:
-    for has in ({}, {"gpus": [3, {}], "memory": "x", "methods": {"a/b": "c"}, "engines": []}):
+    for has in (
+        {},
+        {"gpus": [3, {}], "gpus_of": [1], "memory": "x", "methods": {"a/b": "c"}, "engines": []},
+    ):
         Node.objects.update(inventory=has)
         assert browser_of(vera).get("/nodes/").status_code == 200
 

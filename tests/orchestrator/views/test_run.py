@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.models import User
 
-TABS = ("", "metrics/", "rollouts/", "log/", "checkpoints/", "spec/", "events/", "truth/")
+TABS = ("", "metrics/", "rollouts/", "steer/", "log/", "checkpoints/", "spec/", "events/", "truth/")
 
 
 @pytest.mark.parametrize("tab", TABS)

@@ -85,7 +85,7 @@ def test_it_refuses_with_a_sentence(runs, stopped, case):
 @pytest.mark.parametrize(
     "section, knob, value, sentence",
     [
-        ("objective", "beta", 0.7, "objective.beta was 0.1 and is now 0.7"),
+        ("objective", "sft_weight", 0.7, "objective.sft_weight was 0.5 and is now 0.7"),
         ("reference", "name", "starter", 'reference.name was "" and is now "starter"'),
     ],
 )
@@ -96,6 +96,16 @@ def test_it_refuses_what_the_loss_compares_with(runs, stop_after, section, knob,
         spec[section][knob] = value
     assert runs.resume("run") == 2
     assert sentence in runs.end("run", 2)["message"]
+
+
+def test_a_live_knob_of_the_objective_may_differ_and_is_told(runs, stop_after):
+    stop_after(runs.dir("run"), 1, 3, Control("stop"))
+    assert runs.run("run", *KINDS["dpo"]) == 3
+    with edited(runs.dir("run")) as spec:
+        spec["objective"]["beta"] = 0.7
+    assert runs.resume("run") == 0
+    told = [e["message"] for e in runs.events("run", 2) if e.get("code") == "spec-changed"]
+    assert told == ["since step-3 was saved, objective.beta was 0.1 and is now 0.7"]
 
 
 def test_it_refuses_rows_that_were_changed_in_their_file(runs, stop_after, tmp_path):

@@ -236,3 +236,39 @@ def test_an_evaluation_cut_short_is_made_good_and_saved_with_its_checkpoint(runs
     assert runs.resume("run") == 0
     assert (4, "eval/loss") in runs.metrics("run")
     assert "eval/loss" in checkpoint.manifest_of(runs.dir("run").checkpoint(4))["metrics"]
+
+
+def test_resume_takes_changed_knobs_and_they_are_in_the_effective_spec(runs, stop_after):
+    stop_after(runs.dir("run"), 1, 3, Control("stop"))
+    assert runs.run("run", "schedule.type=constant", "schedule.warmup_steps=0") == 3
+    assert runs.resume("run", "optimizer.lr=2e-3", "batch.tokens_per_microbatch=64") == 0
+    spec = runs.dir("run").spec()
+    assert (spec.optimizer.lr, spec.batch.tokens_per_microbatch) == (2e-3, 64)
+    rates = {s: v for (s, key), v in runs.metrics("run").items() if key == "learning_rate"}
+    assert (rates[3], rates[4], rates[6]) == (1e-2, 2e-3, 2e-3)
+    told = [e["message"] for e in runs.events("run", 2) if e.get("code") == "spec-changed"]
+    assert "optimizer.lr was 0.01 and is now 0.002" in told[0]
+
+
+def test_a_bad_knob_is_refused_before_an_attempt_begins(runs, stop_after, capsys):
+    stop_after(runs.dir("run"), 1, 3, Control("stop"))
+    assert runs.run("run") == 3
+    assert runs.resume("run", "optimizer.lr=-1") == 2
+    assert "optimizer.lr" in capsys.readouterr().err
+    assert runs.dir("run").attempts() == [1]
+
+
+def test_a_rollback_removes_what_earlier_attempts_saved_behind_it_and_nothing_newer(
+    runs, stop_after
+):
+    assert runs.run("run", "checkpoint.keep_last=9", "budget.max_steps=6") == 0
+    assert runs.dir("run").checkpoint_steps() == [2, 4, 6]
+    assert runs.resume("run", "--void", "1:2") == 0
+    assert runs.dir("run").checkpoint_steps() == [2, 4, 6]
+    told = [e["message"] for e in runs.events("run", 2) if e.get("code") == "rolled-back"]
+    assert told == ["removed the checkpoints of steps 4, 6: they are void"]
+    steps = [e["step"] for e in runs.events("run", 2) if e["type"] == "metrics"]
+    assert min(step for step in steps) == 3
+    # The same order again finds nothing: those checkpoints are of the second attempt.
+    assert runs.resume("run", "--void", "1:2") == 0
+    assert not [e for e in runs.events("run", 3) if e.get("code") == "rolled-back"]

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("orchestrator", "0004_points")]
+    dependencies = [("orchestrator", "0006_life_cycle")]
 
     operations = [
         migrations.AddField("run", "preemptible", models.BooleanField(default=False)),
