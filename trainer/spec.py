@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from trainer import registry
 from trainer.contradictions import contradictions
@@ -267,15 +267,24 @@ class Resources(Section):
     """What the run needs from a node."""
 
     gpus: int | Literal["auto"] = "auto"
-    """Graphics processors; `auto` takes one where the node has one, else none."""
+    """Graphics processors on each machine; `auto` takes one where the node has one, else none. Above 1 the
+    run waits until a node can start one training process per GPU, which none can yet. Healthy: auto."""
     cpus: int = Field(1, ge=1)
     """Threads of the trainer on a CPU. Healthy: 1 for tiny models. Unit: threads."""
     min_vram_gb: float = Field(0, ge=0)
     """Memory that each GPU must have. Unit: GiB."""
-    nodes: int = Field(1, ge=1, le=1)
-    """Machines; one for now."""
+    nodes: int = Field(1, ge=1, le=64)
+    """Machines at the same time, all or none. Above 1 the run is planned and waits: runs on several machines
+    are not launched yet. Healthy: 1. Unit: machines."""
     labels: tuple[str, ...] = ()
     """Labels that the node must carry."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _gpus_are_a_number(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and not 0 <= value <= 64:
+            raise ValueError('must be from 0 to 64, or "auto"')
+        return value
 
 
 def with_default_advantage(value: Any) -> Any:

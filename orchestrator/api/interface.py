@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ROUTERS = (
     "health",
     "runs",
+    "queue",
     "forks",
     "life_cycle",
     "telemetry",

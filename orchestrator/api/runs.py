@@ -98,7 +98,8 @@ def run_get(request: HttpRequest, run_id: str) -> dict[str, Any]:
 
 @router.patch("/runs/{run_id}", auth=OPERATORS, response=RunOut)
 def run_patch(request: HttpRequest, run_id: str, payload: RunPatch) -> dict[str, Any]:
-    """Rename, tag, annotate, reprioritise, change the restart policy, or a live knob.
+    """Rename, tag, annotate, reprioritise (also while it waits), let it give way, change the restart policy, or a
+    live knob.
 
     `knobs` names live knobs by path (`optimizer.lr`, `objective.beta`, `rollout.temperature`,
     `rewards.0.weight`, …) with their new values; null takes one back to the spec's value. The trainer applies

@@ -38,6 +38,8 @@ class RunCreate(Strict):
     name: str = Field("", max_length=120)
     tags: list[str] = Field(default_factory=list, max_length=32)
     priority: int = Field(0, ge=-1000, le=1000)
+    preemptible: bool = False
+    """Let a run of higher priority take its place: it saves a checkpoint and goes on later."""
     max_restarts: int = Field(3, ge=0, le=100)
     policy: RestartPolicy = RestartPolicy()
 
@@ -61,6 +63,7 @@ class RunPatch(Strict):
     tags: list[str] = Field(default_factory=list, max_length=32)
     notes: str = Field("", max_length=20_000)
     priority: int = Field(0, ge=-1000, le=1000)
+    preemptible: bool = False
     max_restarts: int = Field(3, ge=0, le=100)
     policy: RestartPolicy = RestartPolicy()
     knobs: dict[str, Any] = Field(default_factory=dict)
@@ -96,6 +99,9 @@ class RunOut(Schema):
     notes: str
     recipe: str
     priority: int
+    preemptible: bool
+    place: int | None
+    """Place in the queue while it waits; 1 is the first."""
     max_restarts: int
     restarts: int
     desired: str

@@ -78,6 +78,8 @@ class Run(models.Model):
     parent_name = models.CharField(max_length=120, default="", blank=True)
     """What the parent was called, also once it is deleted."""
     priority = models.IntegerField(default=0)
+    preemptible = models.BooleanField(default=False)
+    """Its owner lets a run of higher priority take its place: it saves a checkpoint and goes on later."""
     max_restarts = models.PositiveIntegerField(default=3)
     restarts = models.PositiveIntegerField(default=0)
     policy = models.JSONField(default=dict)
@@ -88,6 +90,18 @@ class Run(models.Model):
     """[attempt, step] of each rollback: what attempts up to that one did behind that step is void."""
     excluded_nodes = ArrayField(models.CharField(max_length=64), default=list)
     """Names of nodes that a log rule has ruled out."""
+
+    # What the newest plan says of it while it waits; who starts, starts without them.
+    place = models.PositiveIntegerField(null=True)
+    """In the line; 1 is the first."""
+    held = ArrayField(models.CharField(max_length=12), default=list, blank=True)
+    """Ids of the nodes on which room is held for it."""
+    has_turn = models.BooleanField(default=False)
+    """Whether it stays before all others of its priority until it starts."""
+    starts_by = models.DateTimeField(null=True)
+    """When the held room is ready at the latest, rounded up to five minutes; None while nobody can tell."""
+    leaves_for = models.CharField(max_length=12, default="", blank=True)
+    """The run for which this one, at work, was asked to give way; "" for most."""
 
     # The five facts. State is the pure function of them, kept in a column for lists and filters.
     desired = models.CharField(max_length=8, choices=Desired, default=Desired.RUN)
@@ -138,6 +152,10 @@ class Attempt(models.Model):
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="attempts")
     number = models.PositiveIntegerField()
     node = models.ForeignKey(Node, null=True, on_delete=models.SET_NULL, related_name="attempts")
+    slots = models.PositiveIntegerField(default=1)
+    """Slots of its node that it holds."""
+    gpus = ArrayField(models.IntegerField(), default=list, blank=True)
+    """Indices of the GPUs that it was given there."""
     lease_digest = models.CharField(max_length=64, default="")
     """SHA-256 of the lease token, by which `ship` speaks for this attempt; "" until claimed."""
     lease_expires = models.DateTimeField(null=True)

@@ -15,6 +15,7 @@ STATE_OF_CAUSE: dict[str, str] = {
     "crash": State.FAILED,
     "killed": State.FAILED,
     "bad-input": State.FAILED,
+    "gpu-busy": State.FAILED,
     "parent": State.FAILED,
     "paused": State.PAUSED,
     "node-lost": State.LOST,

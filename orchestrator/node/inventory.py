@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "vllm", "numpy")
+PROCESSES_MOST = 1
+"""Training processes that this version starts for one run; placement believes it."""
 
 
 def inventory(data_dir: Path) -> dict[str, Any]:
@@ -34,6 +36,7 @@ def inventory(data_dir: Path) -> dict[str, Any]:
         "disk": disk.total,
         "disk_free": disk.free,
         **gpu_report(),
+        "processes": PROCESSES_MOST,
         **_software(),
     }
 

@@ -6,12 +6,14 @@ import logging
 import os
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.node.courier import Courier
 from orchestrator.node.gpus import gpus
 from orchestrator.node.hosts import Hosts, host_start
+from orchestrator.node.inventory import PROCESSES_MOST
 from orchestrator.node.prepare import CannotPrepare, prepare
 from orchestrator.node.server import Refused, Server, Unreachable
 
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+GPU_WITHIN = 60.0
+"""Seconds that a GPU may take to be given back by an attempt that is over."""
+
+
+class GpuBusy(Exception):
+    """A GPU that the server gave is still in use; the text says which."""
 
 
 @dataclass
@@ -32,9 +41,6 @@ class ThisNode:
     instance: str = ""
     preparing: set[tuple[str, int]] = field(default_factory=set)
     """Attempts that are claimed and whose host has not started yet: heartbeats vouch for them."""
-    given: dict[tuple[str, int], list[int]] = field(default_factory=dict)
-    """GPUs of attempts whose lease is not written yet: no other order may get them meanwhile."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
     courier: Courier = field(init=False)
     """Brings checkpoints to the server, beside everything else."""
 
@@ -71,13 +77,14 @@ def order_take(run_id: str, attempt: int) -> None:
         _start(node, order)
     except CannotPrepare as error:
         _fail(node, key, "bad-input", str(error))
+    except GpuBusy as error:
+        _fail(node, key, "gpu-busy", str(error))
     except Exception as error:
         # Whatever it was: the claim is ours, so nobody else would ever report it.
         log.exception("cannot start %s attempt %d", run_id, attempt)
         _fail(node, key, "crash", f"{node.name} could not start the run: {error}")
     finally:
         node.preparing.discard(key)
-        node.given.pop(key, None)
 
 
 def _start(node: ThisNode, order: dict[str, Any]) -> None:
@@ -96,19 +103,28 @@ def _start(node: ThisNode, order: dict[str, Any]) -> None:
 
 
 def _gpus_for(node: ThisNode, order: dict[str, Any]) -> list[int] | None:
-    """The GPUs that the run gets; [] hides all of them, None means that there are none to hide."""
-    have = [gpu["index"] for gpu in gpus()]
+    """The GPUs that the server gave the run; [] hides all of them, None means that there are none to hide.
+
+    Raises CannotPrepare when this machine cannot start what was ordered, GpuBusy when one stays taken.
+    """
+    if order["processes"] > PROCESSES_MOST:
+        raise CannotPrepare(
+            f"resources.gpus: {node.name} starts one training process for a run, {order['processes']} "
+            "are ordered, and a second GPU would stand idle; set it to 1."
+        )
+    have = {gpu["index"] for gpu in gpus()}
+    given: list[int] = order["gpus"]
+    if missing := sorted(set(given) - have):
+        raise CannotPrepare(f"{node.name} was to use GPU {missing[0]}, and does not see it.")
     if not have:
         return None
-    wanted = order["spec"].get("resources", {}).get("gpus", "auto")
-    count = wanted if isinstance(wanted, int) else 1
-    with node.lock:
-        taken = node.hosts.gpus_taken().union(*node.given.values())
-        free = [index for index in have if index not in taken]
-        if count > len(free):
-            raise CannotPrepare(f"{node.name} has {len(free)} free GPUs, {count} are needed.")
-        node.given[order["run_id"], order["attempt"]] = free[:count]
-    return free[:count]
+    # A fenced attempt may still be saving on it: the server knows that it is over, the GPU does not.
+    deadline = time.monotonic() + GPU_WITHIN
+    while busy := set(given) & node.hosts.gpus_taken():
+        if time.monotonic() > deadline:
+            raise GpuBusy(f"GPU {min(busy)} of {node.name} is still used by an earlier attempt.")
+        time.sleep(0.5)
+    return given
 
 
 def _fail(node: ThisNode, key: tuple[str, int], cause: str, message: str) -> None:

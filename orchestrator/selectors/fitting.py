@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.models.contact import node_alive
@@ -19,79 +18,107 @@ GIB = 2**30
 OWN_ENGINES = frozenset({"auto", "native"})
 
 
-@dataclass
-class Place:
-    """A node with what is free on it."""
+def node_open(node: Node) -> bool:
+    """Whether it takes runs at all."""
+    return node_alive(node) and not node.drained and node.closed is None
 
-    node: Node
-    free: int
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it takes runs at all."""
-        node = self.node
-        return node_alive(node) and not node.drained and node.closed is None
+def gpus_wanted(spec: dict[str, Any]) -> int | None:
+    """GPUs on each machine; None takes one where there is any, and so does memory without a number."""
+    resources = spec.get("resources", {})
+    wanted = resources.get("gpus", "auto")
+    if isinstance(wanted, int):
+        return max(0, wanted)  # a stored spec may be older than the rule that it is no less
+    return 1 if resources.get("min_vram_gb") else None
 
 
 def slots_needed(spec: dict[str, Any], node: Node) -> int:
     """Slots that a run takes: one per GPU where the node has GPUs, else one."""
-    wanted = spec.get("resources", {}).get("gpus", "auto")
     has_gpus = bool(node.inventory.get("gpus"))
-    return max(1, wanted) if has_gpus and isinstance(wanted, int) else 1
+    return max(1, gpus_wanted(spec) or 1) if has_gpus else 1
 
 
 def obstacle(run: Run, node: Node) -> str:
     """Why the run can never start on this node as it is, or ""."""
-    rules = (_excluded, _cordon, _resources, _labels, _engine, _methods, out_of_reach)
-    for rule in rules:
-        if sentence := next(iter(rule(run, node)), ""):
-            return f"{node.name} {sentence}"
-    return ""
+    return obstacle_of_spec(run.spec, node) or obstacle_of_run(run, node)
 
 
-def _excluded(run: Run, node: Node) -> Iterator[str]:
-    if node.name in run.excluded_nodes:
-        yield "is ruled out for this run by a log rule"
+def obstacle_of_spec(spec: dict[str, Any], node: Node) -> str:
+    """What of the spec alone stands in the way: the same for every run with the same needs."""
+    rules = (_resources, _processes, _labels, _engine, _methods)
+    return next((said for rule in rules if (said := _said(node, rule(spec, node)))), "")
 
 
-def _resources(run: Run, node: Node) -> Iterator[str]:
-    wanted = run.spec.get("resources", {})
-    gpus, cpus = wanted.get("gpus", "auto"), wanted.get("cpus", 1)
-    vram = wanted.get("min_vram_gb", 0)
+def obstacle_of_run(run: Run, node: Node) -> str:
+    """What of this run alone stands in the way: where it worked, what it met there, what it needs to read."""
+    rules = (_excluded, _cordon, out_of_reach)
+    return next((said for rule in rules if (said := _said(node, rule(run, node)))), "")
+
+
+def needs_of(spec: dict[str, Any]) -> str:
+    """What `obstacle_of_spec` looks at, as a key: runs with equal keys fit the same nodes."""
+    engine = spec.get("rollout", {}).get("engine")
+    return repr((spec.get("resources"), engine, sorted(methods_of(spec))))
+
+
+def _said(node: Node, sentences: Iterator[str]) -> str:
+    sentence = next(sentences, "")
+    return f"{node.name} {sentence}" if sentence else ""
+
+
+def _resources(spec: dict[str, Any], node: Node) -> Iterator[str]:
+    wanted = spec.get("resources", {})
+    cpus, vram = wanted.get("cpus", 1), wanted.get("min_vram_gb", 0)
     have = node.inventory.get("gpus", [])
     large = [gpu for gpu in have if gpu.get("memory", 0) >= vram * GIB]
-    least = gpus if isinstance(gpus, int) else (1 if vram else 0)
+    least = gpus_wanted(spec) or 0
     if least > len(have):
         yield f"has {len(have)} GPUs, {least} are needed"
     if least > len(large):
         yield f"has {len(large)} GPUs with {vram:g} GiB or more, {least} are needed"
-    if slots_needed(run.spec, node) > node.slots:
-        yield f"has {node.slots} slots, {slots_needed(run.spec, node)} are needed"
+    if slots_needed(spec, node) > node.slots:
+        yield f"has {node.slots} slots, {slots_needed(spec, node)} are needed"
     known_cpus = node.inventory.get("cpus", 0)
     if known_cpus and cpus > known_cpus:
         yield f"has {known_cpus} CPU threads, {cpus} are needed"
 
 
-def _labels(run: Run, node: Node) -> Iterator[str]:
-    missing = set(run.spec.get("resources", {}).get("labels", [])) - set(node.labels)
+def _processes(spec: dict[str, Any], node: Node) -> Iterator[str]:
+    """One training process per GPU: a node says how many it can start for one run."""
+    told, needed = node.inventory.get("processes"), slots_needed(spec, node)
+    able = told if isinstance(told, int) else 1
+    if needed > able:
+        yield (
+            f"starts {able} training process{'es' if able > 1 else ''} for a run, "
+            f"{needed} are needed (resources.gpus)"
+        )
+
+
+def _labels(spec: dict[str, Any], node: Node) -> Iterator[str]:
+    missing = set(spec.get("resources", {}).get("labels", [])) - set(node.labels)
     if missing:
         yield f"lacks the label {', '.join(sorted(missing))}"
 
 
-def _engine(run: Run, node: Node) -> Iterator[str]:
-    engine = run.spec.get("rollout", {}).get("engine", "auto")
+def _engine(spec: dict[str, Any], node: Node) -> Iterator[str]:
+    engine = spec.get("rollout", {}).get("engine", "auto")
     if engine not in OWN_ENGINES and engine not in node.inventory.get("engines", {}):
         yield f"lacks the rollout engine {engine}"
 
 
-def _methods(run: Run, node: Node) -> Iterator[str]:
+def _methods(spec: dict[str, Any], node: Node) -> Iterator[str]:
     theirs = node.inventory.get("methods", {})
     ours = registry.hashes()
-    for key in sorted(methods_of(run.spec)):
+    for key in sorted(methods_of(spec)):
         if key not in theirs:
             yield f"lacks the method {key}"
         elif key in ours and theirs[key] != ours[key]:
             yield f"has another version of the method {key}"
+
+
+def _excluded(run: Run, node: Node) -> Iterator[str]:
+    if node.name in run.excluded_nodes:
+        yield "is ruled out for this run by a log rule"
 
 
 def _cordon(run: Run, node: Node) -> Iterator[str]:

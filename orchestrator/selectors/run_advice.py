@@ -23,6 +23,8 @@ _OF_CAUSE = {
     "continues from the newest checkpoint.",
     "bad-input": "The spec or its data cannot run as they are. Change what the message names and launch "
     "again.",
+    "gpu-busy": "A GPU that it was given stayed in use by an earlier attempt. Look on its node which process "
+    "holds it, then retry.",
     "node-lost": "Its node stopped answering. It goes back to the queue by itself while restarts remain.",
 }
 
@@ -33,6 +35,7 @@ _CAUSE_WORDS = {
     "crash": "an error in the trainer",
     "killed": "killed from outside",
     "bad-input": "the spec or its data",
+    "gpu-busy": "its GPU was still in use",
     "node-lost": "its node went away",
 }
 
@@ -58,6 +61,10 @@ def advice(run: Run) -> str:
     """The sentence for this run, or ""."""
     if run.state == State.QUEUED and run.waits_for_id:
         return "It starts by itself when the run before it has finished."
+    if run.state == State.QUEUED and run.cause == "preempted":
+        return (
+            "It made way for a run of higher priority, and goes on from its checkpoint in its turn."
+        )
     if run.state == State.QUEUED:
         return "It starts by itself as soon as a node that fits has a free slot."
     if run.state == State.PAUSED:

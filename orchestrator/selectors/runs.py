@@ -91,6 +91,8 @@ def run_shape(run: Run) -> dict[str, Any]:
         "notes": run.notes,
         "recipe": run.recipe,
         "priority": run.priority,
+        "preemptible": run.preemptible,
+        "place": run.place if state == State.QUEUED else None,
         "max_restarts": run.max_restarts,
         "restarts": run.restarts,
         "desired": str(run.desired),

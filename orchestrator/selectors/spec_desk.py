@@ -50,6 +50,8 @@ class Desk:
     notes: list[str] = field(default_factory=list)
     tags: str = ""
     priority: str = ""
+    preemptible: str = ""
+    """"yes" or "no"."""
     max_restarts: str = ""
     policy: dict[str, Any] = field(default_factory=dict)
     policy_typed: dict[str, str] = field(default_factory=dict)
@@ -94,6 +96,7 @@ class Desk:
             "name": str(self.spec.get("name") or ""),
             "tags": tags,
             "priority": int(self.priority or 0),
+            "preemptible": self.preemptible == "yes",
             "max_restarts": int(self.max_restarts or 3),
             "policy": self.policy,
             "recipe": self.recipe,
@@ -129,6 +132,7 @@ def desk_open(start: Start) -> Desk:
     desk.source, desk.notes, desk.tags = start.source, start.notes, ", ".join(start.tags)
     desk.key = secrets.token_hex(8)
     desk.fork, desk.policy = start.fork, start.policy
+    desk.preemptible = "yes" if start.preemptible else "no"
     desk.max_restarts = "" if start.max_restarts is None else str(start.max_restarts)
     return desk
 
@@ -159,6 +163,7 @@ def desk_read(post: Mapping[str, Sequence[str]]) -> Desk:
         desk.text = text("_text")
     if error is not None:
         desk.text_error, desk.text_line = str(error), error.line
+    desk.preemptible = text("_preemptible")
     desk.fork = text("_fork")[:12]
     _numbers(desk, text("_priority"), text("_max_restarts"))
     _policy(desk, {name: text(f"_{name}") for name in FIELDS})

@@ -36,6 +36,7 @@ class Start:
     """Id of the checkpoint that it is forked from."""
     policy: dict[str, Any] = field(default_factory=dict)
     max_restarts: int | None = None
+    preemptible: bool = False
 
 
 def recipe_cards() -> list[Recipe]:
@@ -103,6 +104,7 @@ def _from_run(key: str) -> Start:
         tags=list(run.tags),
         policy=run.policy,
         max_restarts=run.max_restarts,
+        preemptible=run.preemptible,
     )
 
 

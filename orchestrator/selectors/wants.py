@@ -17,7 +17,10 @@ def want_of(run: Run, attempt: int) -> dict[str, Any]:
     if attempt < run.attempt:
         message = f"attempt {run.attempt} has taken over"
         return {"want": str(Desired.STOP), "cause": "fenced", "message": message} | NOTHING
+    live = {"knobs": run.knobs, "asks": run.asks}
+    if run.leaves_for and run.desired == Desired.RUN:
+        message = f"Made way for run {run.leaves_for}; goes on from its checkpoint."
+        return {"want": str(Desired.STOP), "cause": "preempted", "message": message} | live
     cause = "server-stopped" if run.desired_by == SERVER else "user"
     message = run.reason if run.desired != Desired.RUN else ""
-    wanted = {"want": str(run.desired), "cause": cause, "message": message}
-    return wanted | {"knobs": run.knobs, "asks": run.asks}
+    return {"want": str(run.desired), "cause": cause, "message": message} | live

@@ -44,6 +44,10 @@ class Order:
     """What earlier attempts changed and met, for an attempt on another machine."""
     continues_here: bool
     """The attempt before worked on this node: newer checkpoints on its disk are this run's own."""
+    gpus: list[int]
+    """Indices of the GPUs that it has on this node, for CUDA_VISIBLE_DEVICES."""
+    processes: int
+    """Training processes, one per GPU, that are to be started (torchrun's --nproc-per-node)."""
 
 
 def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
@@ -64,11 +68,10 @@ def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
         )
         if won != 1:
             return None
-        Attempt.objects.filter(run_id=run_id, number=attempt).update(
-            claimed=now,
-            lease_digest=digest_of(token),
-            lease_expires=now + LEASE,
-        )
+        row = Attempt.objects.get(run_id=run_id, number=attempt)
+        row.claimed, row.lease_digest = now, digest_of(token)
+        row.lease_expires = now + LEASE
+        row.save(update_fields=["claimed", "lease_digest", "lease_expires"])
         run = run_locked(run_id)
         run_change(run, who=node.name, reason=f"Preparing on {node.name}.", phase="")
         return Order(
@@ -85,6 +88,8 @@ def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
             voids=run.voids,
             past=past_changes(run),
             continues_here=continues_here(run, node, attempt),
+            gpus=row.gpus,
+            processes=max(1, len(row.gpus)),
         )
 
 

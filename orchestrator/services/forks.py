@@ -77,6 +77,7 @@ def _launch(
         name=name[:120],
         tags=parent.tags,
         priority=parent.priority,
+        preemptible=parent.preemptible,
         max_restarts=parent.max_restarts,
         policy=parent.policy,
         recipe=parent.recipe,

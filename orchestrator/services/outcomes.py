@@ -123,7 +123,7 @@ def _trainer_speaks(run: Run, event: dict[str, Any]) -> None:
         reported = (event.get("data") or {}).get("spec_hash")
         if isinstance(reported, str):
             facts["spec_hash"] = reported[:64]
-    if run.desired == Desired.RUN and run.reason:
+    if run.desired == Desired.RUN and run.reason and not run.leaves_for:
         facts["reason"] = ""
     run_change(run, who="trainer", **facts)
 

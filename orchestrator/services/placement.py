@@ -1,24 +1,37 @@
-"""Placement: give queued runs to nodes that fit, and tell every other one why it waits."""
+"""Placement: carry out the plan: runs go to nodes or give way, and the others are told why they wait."""
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from orchestrator.models import ENDED, Attempt, Desired, Node, Process, Run, State
-from orchestrator.selectors.fitting import Place, obstacle, slots_needed
+from orchestrator.planner.plan import plan
 from orchestrator.selectors.inputs import final_checkpoint, parents_named
+from orchestrator.selectors.situation import Situation, situation_read
+from orchestrator.selectors.waiting import (
+    MACHINES_MOST,
+    gang_sentence,
+    no_node_sentence,
+    none_fits_sentence,
+    starts_by,
+    wait_sentence,
+)
 from orchestrator.services.dispatch import launch_send
 from orchestrator.services.facts import SCHEDULER, event_add, run_change, run_locked
+from orchestrator.services.giving_way import run_give_way, run_stay
 from orchestrator.services.hints import hint
 from orchestrator.services.lost import sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from orchestrator.planner.plan import Plan, Seat, Wait
 
 __all__ = ["run_dispatch", "schedule", "sweep"]
 
@@ -28,43 +41,82 @@ HINTS_MOST = 100
 
 
 def schedule() -> int:
-    """Dispatch what fits, by priority, then fairness, then age; return how many runs went out."""
-    dispatched = 0
+    """Carry out the plan of this moment; return how many runs went out."""
+    now = timezone.now()
     told = Told()
     with transaction.atomic():
-        # One scheduler at a time counts the free slots; a second one waits and then counts anew.
+        # One scheduler at a time counts what is free; a second one waits and then counts anew.
         nodes = list(Node.objects.select_for_update(no_key=True).order_by("pk"))
         busy = list(Run.objects.filter(process__in=BUSY).select_related("node"))
-        places = _places(nodes, busy)
-        working = Counter(run.owner_id for run in busy)
-        waiting = deque(_in_order(_queued(told), working))
-        while waiting:
-            run = waiting.popleft()
-            place, why = _place_for(run, places)
-            if place is None:
-                told.why(run, why)
-            elif run_dispatch(run=run, node=place.node):
-                place.free -= slots_needed(run.spec, place.node)
-                working[run.owner_id] += 1
-                dispatched += 1
-                waiting = deque(_in_order(waiting, working))
+        waiting = dict(_queued(told))
+        situation = situation_read(nodes=nodes, busy=busy, waiting=waiting, now=now)
+        made = plan(situation.facts)
+        gone = sum(
+            run_dispatch(
+                run=situation.runs[start.run],
+                node=situation.nodes[start.seats[0].machine],
+                seat=start.seats[0],
+            )
+            for start in made.starts
+        )
+        _make_way(made, busy, situation)
+        told.plan(made, situation, nodes, now)
     told.say()
-    return dispatched
+    return gone
 
 
+def _make_way(made: Plan, busy: list[Run], situation: Situation) -> None:
+    """Ask those at work whom the plan names, and no longer those who need not leave."""
+    for one in made.yields:
+        run_give_way(run_id=one.run, to=situation.runs[one.leaves_for])
+    asked = {hold.run for hold in situation.facts.holds if hold.leaves_for} - set(made.stays)
+    for run in busy:
+        if run.leaves_for and run.pk not in asked:
+            run_stay(run_id=run.pk)
+
+
+@dataclass
 class Told:
-    """Why runs wait: gathered while nodes are locked, written afterwards in few statements."""
+    """What waiting runs are told: gathered while nodes are locked, written afterwards in few statements."""
 
-    def __init__(self) -> None:
-        self.runs: dict[str, list[str]] = {}
+    runs: dict[str, list[str]] = field(default_factory=dict)
+    """Sentence -> ids of the runs."""
+    lines: list[tuple[str, int, list[str], bool, datetime | None]] = field(default_factory=list)
+    """Run id, place, nodes held for it, turn, and the moment; of those where something changed."""
 
     def why(self, run: Run, sentence: str) -> None:
         """Note the reason of a run, if it is a new one."""
         if sentence and sentence != run.reason:
             self.runs.setdefault(sentence, []).append(run.pk)
 
+    def plan(self, made: Plan, situation: Situation, nodes: list[Node], now: datetime) -> None:
+        """Note what a plan says of everybody who goes on waiting."""
+        demands = {one.run: one for one in situation.facts.demands}
+        closed = "" if situation.facts.machines else no_node_sentence(nodes)
+        for wait in made.waits:
+            run = situation.runs[wait.run]
+            by = starts_by(wait, now, run.starts_by)
+            self._line(run, wait, by)
+            run.starts_by = by
+        for wait in made.waits:
+            run, demand = situation.runs[wait.run], demands[wait.run]
+            if not situation.facts.machines:
+                self.why(run, closed)
+            elif wait.run in situation.obstacles:
+                self.why(run, none_fits_sentence(situation.obstacles[wait.run]))
+            elif demand.machines > MACHINES_MOST:
+                self.why(run, gang_sentence(demand, situation))
+            else:
+                self.why(run, wait_sentence(wait, situation, run.starts_by, now))
+
+    def _line(self, run: Run, wait: Wait, by: datetime | None) -> None:
+        old = (run.place, run.held, run.has_turn, run.starts_by)
+        if old != (wait.place, list(wait.held), wait.turn, by):
+            self.lines.append((run.pk, wait.place, list(wait.held), wait.turn, by))
+
     def say(self) -> None:
-        """Write the reasons of the runs that still wait. Their state stays, so this is no event."""
+        """Write it for the runs that still wait. Their state stays, so this is no event."""
+        self._places_write()
         for sentence, ids in self.runs.items():
             with transaction.atomic():
                 still = Run.objects.filter(pk__in=ids, state=State.QUEUED, process__in=FREE)
@@ -73,13 +125,28 @@ class Told:
                 for run_id in ids[:HINTS_MOST]:
                     hint("run", run=run_id)
 
+    def _places_write(self) -> None:
+        """All places in one statement: one run that starts moves everybody behind it."""
+        if not self.lines:
+            return
+        columns: list[list[Any]] = [list(column) for column in zip(*self.lines, strict=True)]
+        columns[2] = ["{" + ",".join(names) + "}" for names in columns[2]]
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(_PLACES, columns)
+            for run_id in columns[0][:HINTS_MOST]:
+                hint("run", run=run_id)
 
-def _in_order(runs: Iterable[Run], working: Counter[int]) -> list[Run]:
-    """The owner with the fewest runs at work goes first; each dispatch changes the order."""
-    return sorted(runs, key=lambda r: (-r.priority, working[r.owner_id], r.created, r.pk))
+
+_PLACES = """
+    UPDATE orchestrator_run r
+    SET place = v.place, held = v.held::text[], has_turn = v.turn, starts_by = v.by
+    FROM unnest(%s::text[], %s::int[], %s::text[], %s::bool[], %s::timestamptz[])
+        AS v(id, place, held, turn, by)
+    WHERE r.id = v.id AND r.state = 'queued' AND r.process IN ('none', 'exited')
+"""
 
 
-def run_dispatch(*, run: Run, node: Node) -> bool:
+def run_dispatch(*, run: Run, node: Node, seat: Seat) -> bool:
     """Send a queued run to a node under a new attempt number; False when somebody was first."""
     number = run.attempt + 1
     with transaction.atomic():
@@ -89,10 +156,27 @@ def run_dispatch(*, run: Run, node: Node) -> bool:
             process__in=FREE,
             desired=Desired.RUN,
             state=State.QUEUED,
-        ).update(attempt=number, process=Process.DISPATCHED, node=node, last_contact=None)
+        ).update(
+            attempt=number,
+            process=Process.DISPATCHED,
+            node=node,
+            last_contact=None,
+            place=None,
+            held=[],
+            has_turn=False,
+            starts_by=None,
+            leaves_for="",
+        )
         if won != 1:
             return False
-        Attempt.objects.create(run_id=run.pk, number=number, node=node, sent=timezone.now())
+        Attempt.objects.create(
+            run_id=run.pk,
+            number=number,
+            node=node,
+            sent=timezone.now(),
+            slots=seat.slots,
+            gpus=list(seat.gpus),
+        )
         locked = run_locked(run.pk)
         run_change(locked, who=SCHEDULER, reason=f"Sent to {node.name}.")
         hint("node", node=node.pk)
@@ -102,16 +186,19 @@ def run_dispatch(*, run: Run, node: Node) -> bool:
     return True
 
 
-def _queued(told: Told) -> Iterable[Run]:
-    """Queued runs whose parents are through; the others learn why they wait, or fail with one."""
+def _queued(told: Told) -> Iterator[tuple[Run, bool]]:
+    """Queued runs, and whether each could start now; those whose parent failed fail with it."""
     found = Run.objects.filter(state=State.QUEUED, process__in=FREE, desired=Desired.RUN)
     for run in found.select_related("node").order_by("created"):
-        if not (parents := parents_named(run.spec)) or _parents_are_through(run, parents, told):
-            yield run
+        through = _parents_are_through(run, parents_named(run.spec), told)
+        if through is not None:
+            machines = int(run.spec.get("resources", {}).get("nodes", 1))
+            yield run, through and machines <= MACHINES_MOST
 
 
-def _parents_are_through(run: Run, parents: list[str], told: Told) -> bool:
-    known = Run.objects.in_bulk(parents)
+def _parents_are_through(run: Run, parents: Iterable[str], told: Told) -> bool | None:
+    """Whether all runs that this one starts from have finished; None when it failed with one of them."""
+    known = Run.objects.in_bulk(parents) if parents else {}
     for run_id in parents:
         parent = known.get(run_id)
         if parent is None:
@@ -124,49 +211,13 @@ def _parents_are_through(run: Run, parents: list[str], told: Told) -> bool:
             _fail(run, f"Run {parent}, which it should start from, has {_ended_how(parent)}.")
         else:
             told.why(run, f"Waits for run {parent}, which is {parent.state}.")
-        return False
+            return False
+        return None
     return True
 
 
 def _ended_how(parent: Run) -> str:
     return "failed" if parent.state == State.FAILED else "been stopped"
-
-
-def _places(nodes: list[Node], busy: list[Run]) -> list[Place]:
-    used: Counter[str] = Counter()
-    by_id = {node.pk: node for node in nodes}
-    for run in busy:
-        if run.node_id in by_id:
-            used[run.node_id] += slots_needed(run.spec, by_id[run.node_id])
-    return [Place(node, node.slots - used[node.pk]) for node in nodes]
-
-
-def _place_for(run: Run, places: list[Place]) -> tuple[Place | None, str]:
-    """A place for the run, or None and the sentence that says why there is none."""
-    is_open = [place for place in places if place.is_open]
-    if not is_open:
-        return None, _no_node(places)
-    obstacles = {place.node.name: obstacle(run, place.node) for place in is_open}
-    fitting = [place for place in is_open if not obstacles[place.node.name]]
-    if not fitting:
-        return None, f"No node fits: {'; '.join(sorted(obstacles.values()))}."
-    free = [place for place in fitting if place.free >= slots_needed(run.spec, place.node)]
-    if not free:
-        names = ", ".join(sorted(place.node.name for place in fitting))
-        return None, f"Waits for a free slot on {names}."
-    # Where it worked before, its checkpoints are at hand; else the emptiest node.
-    return max(free, key=lambda p: (p.node.pk == run.node_id, p.free, p.node.name)), ""
-
-
-def _no_node(places: list[Place]) -> str:
-    joined = [place.node for place in places if place.node.joined and not place.node.revoked]
-    if not joined:
-        return "Waits for a node: none has joined yet."
-    if all(node.closed for node in joined):
-        return ""
-    if any(node.drained for node in joined):
-        return "Waits for a node: the ones that are connected are drained."
-    return "Waits for a node: none is connected."
 
 
 def _fail(run: Run, why: str) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.models.restart_policy import LogRule
     from orchestrator.services.outcomes import Ending
 
-CURABLE = frozenset({"killed", "node-lost", "fenced"})
+CURABLE = frozenset({"killed", "node-lost", "fenced", "gpu-busy"})
 """Failures that are not the run's own: it goes on elsewhere while restarts remain."""
 LINES = 5000
 MATCH_MS = 1000
@@ -93,6 +93,7 @@ def queued(cause: str, reason: str) -> dict[str, Any]:
         "reason": reason,
         "phase": "",
         "last_contact": None,
+        "leaves_for": "",
     }
 
 

@@ -37,7 +37,11 @@ __all__ = [
 HELD = (Process.CLAIMED, Process.ALIVE)
 WAITING = (Process.NONE, Process.DISPATCHED)
 DATASET_ID = re.compile(r"[a-z2-7]{12}")
-PATCHABLE = frozenset({"name", "tags", "notes", "priority", "max_restarts", "policy", "knobs"})
+PATCHABLE = frozenset(
+    {"name", "tags", "notes", "priority", "preemptible", "max_restarts", "policy", "knobs"}
+)
+PLACED_BY = frozenset({"priority", "preemptible"})
+"""What changes the plan."""
 
 
 def run_create(
@@ -47,6 +51,7 @@ def run_create(
     name: str = "",
     tags: Iterable[str] = (),
     priority: int = 0,
+    preemptible: bool = False,
     max_restarts: int = 3,
     policy: dict[str, Any] | None = None,
     recipe: str = "",
@@ -72,6 +77,7 @@ def run_create(
             recipe=recipe,
             waits_for=waits_for,
             priority=priority,
+            preemptible=preemptible,
             max_restarts=max_restarts,
             policy=rules,
             parent=parent.run if parent else None,
@@ -163,6 +169,8 @@ def run_patch(*, run_id: str, user: User, changes: dict[str, Any]) -> Run:
             hint("run", run=run.pk)
         if facts and run_change(run, who=user.get_username(), **facts):
             hint("run", run=run.pk)
+        if facts.keys() & PLACED_BY:
+            transaction.on_commit(schedule_soon)
     return run
 
 

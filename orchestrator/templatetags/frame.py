@@ -29,6 +29,7 @@ RAIL = (
 SECTION_OF = {
     "run": "runs",
     "run-tab": "runs",
+    "queue": "runs",
     "checkpoint": "checkpoints",
     "dataset": "datasets",
     "node-invite": "nodes",

@@ -10,6 +10,7 @@ from orchestrator.models import ENDED, State
 from orchestrator.selectors.changes import steering
 from orchestrator.selectors.events import events_list, log_tail
 from orchestrator.selectors.policy_form import policy_fields
+from orchestrator.selectors.queue import queue_length
 from orchestrator.selectors.run_seams import run_began, run_seams
 from orchestrator.selectors.run_spec import run_spec
 from orchestrator.selectors.run_words import chart_plan, chart_plans, spec_of
@@ -45,6 +46,7 @@ def overview(run: Run, request: HttpRequest) -> dict[str, Any]:
         "began": run_began(run),
         "groups": groups_newest(run=run),
         "events": events_list(run=run, per_page=FEW_EVENTS)[0],
+        "queued": queue_length() if run.state == State.QUEUED else 0,
         "last_lines": log_tail(run=run, lines=LAST_LINES) if troubled else [],
     }
 

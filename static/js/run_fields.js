@@ -25,6 +25,7 @@ const text = (part, value) => {
 const FIELDS = {
   name: (part, run) => text(part, run.name || run.id),
   reason: (part, run) => { text(part, run.reason ?? ""); part.title = run.reason ?? ""; },
+  place: (part, run) => { part.hidden = !run.place; text(part, run.place ? `${part.dataset.before ?? "#"}${run.place}` : ""); },
   phase: (part, run) => text(part, run.phase || ""),
   step: (part, run) => text(part, figure(run.step)),
   total: (part, run) => text(part, run.total_steps ? figure(run.total_steps) : "–"),

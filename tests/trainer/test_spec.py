@@ -56,6 +56,7 @@ def test_the_hash_ignores_the_order_of_keys_and_sees_every_value() -> None:
         ),
         ({"rollout": {"group_size": 1}}, "rollout.group_size", "2 or more"),
         ({"data": {"max_prompt_tokens": 9, "max_tokens": 9}}, "data.max_prompt_tokens", "below"),
+        ({"resources": {"gpus": -1}}, "resources.gpus", 'from 0 to 64, or "auto"'),
         ({"budget": {"max_steps": 0}}, "budget", "never end"),
         ({"diagnostics": ["unheard-of"]}, "diagnostics", "unheard-of"),
         (

@@ -1,30 +1,22 @@
-"""A node: takes orders, brings inputs onto its disk, and looks after hosts that died."""
+"""A node: takes orders and brings inputs onto its disk."""
 
 from __future__ import annotations
 
 import hashlib
 import http.server
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import threading
-import time
 from typing import ClassVar
 
-import psutil
 import pytest
 
-from orchestrator.node import hosts, launch
+from orchestrator.node import launch
 from orchestrator.node.hosts import Hosts
 from orchestrator.node.launch import ThisNode, node_be, order_take
 from orchestrator.node.prepare import CannotPrepare, prepare
 from orchestrator.node.server import Refused, Server, Unreachable, sha256_of
-from trainer.journal import last_event
-from trainer.processes import processes_read
-from trainer.rundir import RunDir, write_atomic
+from trainer.rundir import RunDir
 from trainer.spec import spec_parse
 
 SPEC = spec_parse({"objective": {"type": "sft"}, "budget": {"max_steps": 5}}).model_dump(
@@ -95,7 +87,8 @@ def order(**changes):
     basic = {"run_id": "r" * 12, "attempt": 1, "spec": SPEC, "lease_token": "secret"}
     live = {"knobs": {}, "asks": {}, "overrides": {}, "voids": [], "past": []}
     here = {"resume": None, "inputs": inputs, "continues_here": False}
-    return {**basic, **here, **live, **changes}
+    room = {"gpus": [], "processes": 1}
+    return {**basic, **here, **live, **room, **changes}
 
 
 def checkpoint(base: str, tamper: bytes = b"") -> dict:
@@ -114,14 +107,6 @@ def checkpoint(base: str, tamper: bytes = b"") -> dict:
         "path": "checkpoints/step-7",
         "sha256": sha256,
     }
-
-
-def wait_for(happened, seconds: float = 20):
-    deadline = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-    return found
 
 
 def test_an_order_becomes_a_directory_a_lease_and_a_command(server, tmp_path):
@@ -219,18 +204,6 @@ def test_what_an_attempt_here_saved_before_the_run_went_on_elsewhere_is_left_beh
     assert (run.checkpoint(7) / "model.safetensors").read_bytes() == b"weights" * 100
 
 
-def test_of_two_orders_at_once_each_gets_its_own_gpu(node, monkeypatch):
-    monkeypatch.setattr(launch, "gpus", lambda: [{"index": 0}, {"index": 1}])
-    one, two = order(), order(run_id="s" * 12)
-    assert launch._gpus_for(node, one) == [0]
-    # The lease of the first is not written yet.
-    assert launch._gpus_for(node, two) == [1]
-    with pytest.raises(CannotPrepare, match="has 0 free GPUs"):
-        launch._gpus_for(node, order(run_id="t" * 12))
-    node.given.clear()
-    assert launch._gpus_for(node, order(run_id="t" * 12)) == [0]
-
-
 def test_a_dataset_is_fetched_by_its_content(server, tmp_path):
     rows = b'{"prompt":"1+1="}\n'
     sha256 = hashlib.sha256(rows).hexdigest()
@@ -274,138 +247,6 @@ def test_no_answer_and_a_refusal_are_told_apart(server):
         Server("http://127.0.0.1:9", "t").post("/x", {})
 
 
-# --- hosts that died --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def attempt(tmp_path, monkeypatch):
-    monkeypatch.setattr(hosts, "YOUNG", 0.0)
-    found = RunDir(tmp_path / "runs" / ("r" * 12)).attempt(1)
-    found.path.mkdir(parents=True)
-    # Nobody listens there: ship keeps trying until it is ended.
-    write_atomic(found.lease, json.dumps({"server": "ws://127.0.0.1:9", "token": "t"}), 0o600)
-    yield found
-    for process in processes_read(found.processes).values():
-        process.signal(signal.SIGKILL, group=True)
-    for ship in ships_of(found):
-        ship.kill()
-
-
-def ships_of(attempt) -> list[psutil.Process]:
-    """The ships of an attempt, noted or not."""
-    words = {"trainer.ship", str(attempt.path.parent)}
-    return [
-        one for one in psutil.process_iter(["cmdline"]) if words <= set(one.info["cmdline"] or [])
-    ]
-
-
-def begin(attempt, *command: str):
-    words = [sys.executable, "-m", "trainer.host", "--dir", str(attempt.path.parent)]
-    host = subprocess.Popen([*words, "--attempt", "1", "--", *command], start_new_session=True)
-    wait_for(lambda: processes_read(attempt.processes).get("ship"))
-    return host
-
-
-def test_a_live_host_is_found_by_pid_and_start_time(attempt, tmp_path):
-    host = begin(attempt, "/bin/sleep", "60")
-    found = Hosts(tmp_path)
-    assert found.live() == [{"run": "r" * 12, "attempt": 1}]
-    noted = json.loads(attempt.processes.read_text())
-    for process in noted.values():
-        process["created"] -= 100  # somebody else's pid by now
-    saved = attempt.processes.read_text()
-    attempt.processes.write_text(json.dumps(noted))
-    assert found.live() == []
-    attempt.processes.write_text(saved)
-    # Gently, it would wait for ship, whose server is away.
-    host.kill()
-    host.wait(30)
-
-
-def test_a_training_whose_host_was_killed_gets_a_new_host(attempt, tmp_path):
-    host = begin(attempt, "/bin/sleep", "60")
-    trainer = processes_read(attempt.processes)["trainer"]
-    host.kill()
-    host.wait()
-    found = Hosts(tmp_path)
-    assert found.live() == [{"run": "r" * 12, "attempt": 1}]  # the trainer is still there
-    found.tend("ws://127.0.0.1:9")
-    new = wait_for(
-        lambda: (p := processes_read(attempt.processes))["host"].pid != host.pid and p["host"]
-    )
-    assert new.alive() and trainer.alive()
-    os.kill(trainer.pid, signal.SIGKILL)
-    word = wait_for(lambda: (e := last_event(attempt.journal("host"))) and e.get("cause") and e)
-    assert (word["state"], word["cause"]) == ("failed", "killed")
-
-
-def test_an_attempt_that_a_reboot_ended_gets_its_last_word(attempt, tmp_path):
-    attempt.processes.write_text(json.dumps({"host": {"pid": 1, "created": 5.0}}))
-    Hosts(tmp_path).tend("ws://127.0.0.1:9")
-    wait_for(lambda: (last_event(attempt.journal("trainer")) or {}).get("cause") == "killed")
-    # Ship follows, and would outlive the test: the fixture ends what it finds.
-    wait_for(lambda: ships_of(attempt))
-
-
-def test_journals_that_nobody_delivers_get_a_ship_and_delivered_ones_none(
-    attempt, tmp_path, monkeypatch
-):
-    started = []
-    monkeypatch.setattr(hosts, "ship_start", started.append)
-    from trainer.journal import Journal
-
-    with Journal(attempt.journal("host")) as journal:
-        journal.append("status", state="finished", cause="finished", message="")
-    found = Hosts(tmp_path)
-    found.tend("ws://127.0.0.1:9")
-    found.tend("ws://127.0.0.1:9")  # once in a while is enough
-    assert [one.path for one in started] == [attempt.path]
-    (attempt.path / "delivered.json").write_text("{}")
-    assert list(found.open_attempts()) == []
-
-
-def test_a_server_at_a_new_address_is_written_into_the_leases(attempt, tmp_path, monkeypatch):
-    monkeypatch.setattr(hosts, "YOUNG", 60.0)
-    Hosts(tmp_path).tend("ws://127.0.0.1:8001")
-    lease = json.loads(attempt.lease.read_text())
-    assert (lease["server"], lease["token"]) == ("ws://127.0.0.1:8001", "t")
-    assert attempt.lease.stat().st_mode & 0o777 == 0o600
-
-
-def test_gpus_of_live_attempts_are_taken(attempt, tmp_path):
-    write_atomic(
-        attempt.lease, json.dumps({"server": "ws://127.0.0.1:9", "token": "t", "gpus": [0, 2]})
-    )
-    found = Hosts(tmp_path)
-    assert found.gpus_taken() == set()
-    host = begin(attempt, "/bin/sleep", "60")
-    assert found.gpus_taken() == {0, 2}
-    # Gently, it would wait for ship, whose server is away.
-    host.kill()
-    host.wait(30)
-
-
-def test_a_fenced_attempt_is_told_to_stop(attempt, tmp_path):
-    Hosts(tmp_path).fence("r" * 12, 1)
-    assert json.loads(attempt.control.read_text())["cause"] == "fenced"
-    Hosts(tmp_path).fence("unknown", 1)
-
-
-def test_a_run_whose_processes_live_is_told_to_end_before_its_files_go(attempt, tmp_path):
-    host = begin(attempt, "/bin/sleep", "60")
-    found = Hosts(tmp_path)
-    assert found.remove("r" * 12, []) is None
-    assert json.loads(attempt.control.read_text())["cause"] == "fenced"
-    assert attempt.path.exists()
-    for process in processes_read(attempt.processes).values():
-        process.signal(signal.SIGKILL, group=True)
-    host.wait(30)
-    wait_for(lambda: found.live() == [])
-    assert found.remove("r" * 12, ["c" * 12]) > 0
-    assert not attempt.path.parent.exists()
-    assert found.remove("r" * 12, []) == 0
-
-
 def test_what_restarts_changed_goes_to_the_trainer_on_its_command_line(server, tmp_path):
     past = [{"attempt": 1, "step": 3, "knobs": {"optimizer.lr": 0.5}}]
     changed = {"overrides": {"optimizer.lr": 2.5e-05}, "voids": [[1, 4]], "past": past}
@@ -421,8 +262,8 @@ def test_a_checkpoint_that_a_rollback_took_back_is_no_reason_not_to_fetch(server
     run = RunDir(tmp_path / "runs" / ("r" * 12))
     run.checkpoint(9).mkdir(parents=True)
     (run.checkpoint(9) / "manifest.json").write_text(json.dumps({"attempt": 1, "files": {}}))
-    kept = checkpoint("c" * 12)
-    prepare(order(resume=kept), data_dir=tmp_path, server=server, gpus=[])
+    here = order(resume=checkpoint("c" * 12), continues_here=True)
+    prepare(here, data_dir=tmp_path, server=server, gpus=[])
     assert run.checkpoint_steps() == [9]
-    prepare(order(resume=kept, voids=[[1, 7]]), data_dir=tmp_path, server=server, gpus=[])
+    prepare({**here, "voids": [[1, 7]]}, data_dir=tmp_path, server=server, gpus=[])
     assert run.checkpoint_steps() == [7, 9]

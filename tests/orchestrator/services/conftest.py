@@ -42,7 +42,8 @@ def joined(db: None) -> Callable[..., Node]:
         name: str = "n1", slots: int = 1, labels: list[str] | None = None, **have: Any
     ) -> Node:
         now = timezone.now()
-        inventory = {"cpus": 4, "gpus": [], "methods": registry.hashes(), **have}
+        software = {"processes": 8, "methods": registry.hashes()}
+        inventory = {"cpus": 4, "gpus": [], **software, **have}
         return Node.objects.create(
             name=name,
             token_digest=digest_of(f"token of {name}"),

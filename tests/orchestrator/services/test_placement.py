@@ -116,7 +116,7 @@ def test_gpus_memory_and_labels_choose_the_node(joined, launch):
     after = launch("after", resources={"min_vram_gb": 40})
     schedule()
     assert (sent_to(run), sent_to(after)) == ("large", None)
-    assert reason(after) == "Waits for a free slot on large."
+    assert reason(after) == "Waits for a free GPU with 40 GiB on large."
 
 
 def test_a_node_with_another_version_of_a_method_gets_no_run_that_uses_it(joined, launch):

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from orchestrator.models import Attempt, Checkpoint, Event, Run
 from orchestrator.selectors.fitting import obstacle
+from orchestrator.selectors.run_advice import advice
 from orchestrator.services.claims import run_claim
 from orchestrator.services.ingest import push_ingest
 from orchestrator.services.outcomes import Ending, attempt_end, events_apply
@@ -310,3 +311,12 @@ def test_a_person_who_retries_gives_a_node_that_was_ruled_out_another_chance(fai
     run = run_retry(run_id=run.pk, user=ada)
     assert (run.excluded_nodes, run.restarts) == ([], 0)
     assert schedule() == 1
+
+
+def test_a_gpu_that_stays_taken_is_not_the_runs_own_fault(working):
+    run = fail(working(max_restarts=1), "gpu-busy", "GPU 2 of n1 is still used.")
+    assert (run.state, run.restarts, run.leaves_for) == ("queued", 1, "")
+    run = again(run)
+    run = fail(run, "gpu-busy", "GPU 2 of n1 is still used.", attempt=2)
+    assert (run.state, run.cause) == ("failed", "gpu-busy")
+    assert "All 1 restarts are used." in run.reason and "which process holds it" in advice(run)

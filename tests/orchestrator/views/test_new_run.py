@@ -67,8 +67,10 @@ def test_scratch_can_be_launched_as_it_is(browser: Client) -> None:
 
 
 def test_a_run_is_cloned_with_its_tags_under_a_new_name(browser: Client, finished: Run) -> None:
+    Run.objects.filter(pk=finished.pk).update(preemptible=True)
     fields = opened(browser, f"?clone={finished.pk}")
     assert fields["name"] == ["sort-grpo-2"] and fields["_tags"] == ["demo"]
+    assert fields["_preemptible"] == ["yes"]
     cloned = spec_parse(spec_in(browser, fields)).model_dump(mode="json")
     assert {**cloned, "name": ""} == {**finished.spec, "name": ""}
 

@@ -129,7 +129,7 @@ def test_a_queued_run_says_why_it_waits(
         state=State.QUEUED, process=Process.NONE, reason="Waits for a free slot on n1."
     )
     page = browser_of(ada).get(f"/runs/{run.pk}/").content.decode()
-    assert "<h3>Waits for a free slot on n1.</h3>" in page
+    assert ">Waits for a free slot on n1.</h3>" in page
     assert "Cancel" in page
 
 

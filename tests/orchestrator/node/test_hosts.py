@@ -1,0 +1,156 @@
+"""The hosts of a machine: those that died, the GPUs of those that live, and what is told to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from orchestrator.node import hosts
+from orchestrator.node.hosts import Hosts
+from trainer.journal import last_event
+from trainer.processes import processes_read
+from trainer.rundir import RunDir, write_atomic
+
+
+def wait_for(happened, seconds: float = 20):
+    deadline = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def attempt(tmp_path, monkeypatch):
+    monkeypatch.setattr(hosts, "YOUNG", 0.0)
+    found = RunDir(tmp_path / "runs" / ("r" * 12)).attempt(1)
+    found.path.mkdir(parents=True)
+    # Nobody listens there: ship keeps trying until it is ended.
+    write_atomic(found.lease, json.dumps({"server": "ws://127.0.0.1:9", "token": "t"}), 0o600)
+    yield found
+    for process in processes_read(found.processes).values():
+        process.signal(signal.SIGKILL, group=True)
+    for ship in ships_of(found):
+        ship.kill()
+
+
+def ships_of(attempt) -> list[psutil.Process]:
+    """The ships of an attempt, noted or not."""
+    words = {"trainer.ship", str(attempt.path.parent)}
+    return [
+        one for one in psutil.process_iter(["cmdline"]) if words <= set(one.info["cmdline"] or [])
+    ]
+
+
+def begin(attempt, *command: str):
+    words = [sys.executable, "-m", "trainer.host", "--dir", str(attempt.path.parent)]
+    host = subprocess.Popen([*words, "--attempt", "1", "--", *command], start_new_session=True)
+    wait_for(lambda: processes_read(attempt.processes).get("ship"))
+    return host
+
+
+def test_a_live_host_is_found_by_pid_and_start_time(attempt, tmp_path):
+    host = begin(attempt, "/bin/sleep", "60")
+    found = Hosts(tmp_path)
+    assert found.live() == [{"run": "r" * 12, "attempt": 1}]
+    noted = json.loads(attempt.processes.read_text())
+    for process in noted.values():
+        process["created"] -= 100  # somebody else's pid by now
+    saved = attempt.processes.read_text()
+    attempt.processes.write_text(json.dumps(noted))
+    assert found.live() == []
+    attempt.processes.write_text(saved)
+    # Gently, it would wait for ship, whose server is away.
+    host.kill()
+    host.wait(30)
+
+
+def test_a_training_whose_host_was_killed_gets_a_new_host(attempt, tmp_path):
+    host = begin(attempt, "/bin/sleep", "60")
+    trainer = processes_read(attempt.processes)["trainer"]
+    host.kill()
+    host.wait()
+    found = Hosts(tmp_path)
+    assert found.live() == [{"run": "r" * 12, "attempt": 1}]  # the trainer is still there
+    found.tend("ws://127.0.0.1:9")
+    new = wait_for(
+        lambda: (p := processes_read(attempt.processes))["host"].pid != host.pid and p["host"]
+    )
+    assert new.alive() and trainer.alive()
+    os.kill(trainer.pid, signal.SIGKILL)
+    word = wait_for(lambda: (e := last_event(attempt.journal("host"))) and e.get("cause") and e)
+    assert (word["state"], word["cause"]) == ("failed", "killed")
+
+
+def test_an_attempt_that_a_reboot_ended_gets_its_last_word(attempt, tmp_path):
+    attempt.processes.write_text(json.dumps({"host": {"pid": 1, "created": 5.0}}))
+    Hosts(tmp_path).tend("ws://127.0.0.1:9")
+    wait_for(lambda: (last_event(attempt.journal("trainer")) or {}).get("cause") == "killed")
+    # Ship follows, and would outlive the test: the fixture ends what it finds.
+    wait_for(lambda: ships_of(attempt))
+
+
+def test_journals_that_nobody_delivers_get_a_ship_and_delivered_ones_none(
+    attempt, tmp_path, monkeypatch
+):
+    started = []
+    monkeypatch.setattr(hosts, "ship_start", started.append)
+    from trainer.journal import Journal
+
+    with Journal(attempt.journal("host")) as journal:
+        journal.append("status", state="finished", cause="finished", message="")
+    found = Hosts(tmp_path)
+    found.tend("ws://127.0.0.1:9")
+    found.tend("ws://127.0.0.1:9")  # once in a while is enough
+    assert [one.path for one in started] == [attempt.path]
+    (attempt.path / "delivered.json").write_text("{}")
+    assert list(found.open_attempts()) == []
+
+
+def test_a_server_at_a_new_address_is_written_into_the_leases(attempt, tmp_path, monkeypatch):
+    monkeypatch.setattr(hosts, "YOUNG", 60.0)
+    Hosts(tmp_path).tend("ws://127.0.0.1:8001")
+    lease = json.loads(attempt.lease.read_text())
+    assert (lease["server"], lease["token"]) == ("ws://127.0.0.1:8001", "t")
+    assert attempt.lease.stat().st_mode & 0o777 == 0o600
+
+
+def test_gpus_of_live_attempts_are_taken(attempt, tmp_path):
+    write_atomic(
+        attempt.lease, json.dumps({"server": "ws://127.0.0.1:9", "token": "t", "gpus": [0, 2]})
+    )
+    found = Hosts(tmp_path)
+    assert found.gpus_taken() == set()
+    host = begin(attempt, "/bin/sleep", "60")
+    assert found.gpus_taken() == {0, 2}
+    # Gently, it would wait for ship, whose server is away.
+    host.kill()
+    host.wait(30)
+
+
+def test_a_fenced_attempt_is_told_to_stop(attempt, tmp_path):
+    Hosts(tmp_path).fence("r" * 12, 1)
+    assert json.loads(attempt.control.read_text())["cause"] == "fenced"
+    Hosts(tmp_path).fence("unknown", 1)
+
+
+def test_a_run_whose_processes_live_is_told_to_end_before_its_files_go(attempt, tmp_path):
+    host = begin(attempt, "/bin/sleep", "60")
+    found = Hosts(tmp_path)
+    assert found.remove("r" * 12, []) is None
+    assert json.loads(attempt.control.read_text())["cause"] == "fenced"
+    assert attempt.path.exists()
+    for process in processes_read(attempt.processes).values():
+        process.signal(signal.SIGKILL, group=True)
+    host.wait(30)
+    wait_for(lambda: found.live() == [])
+    assert found.remove("r" * 12, ["c" * 12]) > 0
+    assert not attempt.path.parent.exists()
+    assert found.remove("r" * 12, []) == 0

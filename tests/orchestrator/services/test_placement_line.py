@@ -1,0 +1,225 @@
+"""The plan carried out: places, what each waiting run is told, held room, GPUs that attempts are given."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from orchestrator.models import Attempt, Node, Process, Run
+from orchestrator.services import placement
+from orchestrator.services.claims import run_claim
+from orchestrator.services.outcomes import Ending, attempt_end
+from orchestrator.services.placement import schedule
+from orchestrator.services.runs import run_patch, run_stop
+
+GIB = 2**30
+
+
+def gpus(count: int, memory: int = 80) -> list[dict[str, int]]:
+    return [{"index": i, "memory": memory * GIB} for i in range(count)]
+
+
+def told(run: Run) -> tuple[int | None, str]:
+    run.refresh_from_db()
+    return run.place, run.reason
+
+
+def claimed(run: Run) -> Run:
+    run.refresh_from_db()
+    assert run_claim(node=run.node, run_id=run.pk, attempt=run.attempt) is not None
+    run.refresh_from_db()
+    return run
+
+
+def test_every_waiting_run_has_a_place_that_moves_when_somebody_starts(joined, launch, bob, ada):
+    joined("n1")
+    first, second, third = launch("a1"), launch("a2"), launch("b", owner=bob)
+    schedule()
+    assert [told(run)[0] for run in (first, second, third)] == [None, 2, 1]
+    run_patch(run_id=second.pk, user=ada, changes={"priority": 3})
+    schedule()
+    assert [told(run)[0] for run in (second, third)] == [1, 2]
+    run_stop(run_id=first.pk, user=ada)
+    assert schedule() == 1
+    assert [told(run)[0] for run in (second, third)] == [None, 1]
+    assert told(third)[1] == "Waits for a free slot on n1."
+
+
+def test_a_child_of_a_run_at_work_has_a_place_too(working, launch):
+    parent = working()
+    child = launch("child", model={"name": f"run:{parent.pk}"})
+    other = launch("other")
+    schedule()
+    assert told(child) == (1, f"Waits for run {parent}, which is starting.")
+    assert told(other)[0] == 2
+
+
+def test_attempts_are_given_gpus_that_nobody_else_has(joined, launch):
+    node = joined("n1", slots=4, gpus=gpus(4))
+    runs = [launch("a"), launch("b", resources={"gpus": 2}), launch("c", resources={"gpus": 0})]
+    assert schedule() == 3
+    orders = []
+    for run in runs:
+        run.refresh_from_db()
+        orders.append(run_claim(node=node, run_id=run.pk, attempt=1))
+    assert [(one.gpus, one.processes) for one in orders] == [([0], 1), ([1, 2], 2), ([], 1)]
+    assert list(Attempt.objects.order_by("run__created").values_list("slots", flat=True)) == [
+        1,
+        2,
+        1,
+    ]
+    attempt_end(Run.objects.get(pk=runs[0].pk), 1, Ending("finished", "finished", ""), who="t")
+    late = launch("late")
+    schedule()
+    assert Attempt.objects.get(run=late).gpus == [0]
+
+
+def test_a_full_set_of_gpus_is_no_room_even_where_slots_are_left(joined, launch):
+    joined("n1", slots=3, gpus=gpus(1))
+    launch("a")
+    second, cpu = launch("b"), launch("cpu", resources={"gpus": 0})
+    assert schedule() == 2
+    assert told(second) == (1, "Waits for a free GPU on n1.")
+    cpu.refresh_from_db()
+    assert cpu.process == Process.DISPATCHED
+
+
+def test_a_big_run_has_room_held_and_the_small_one_behind_it_is_told(joined, launch):
+    joined("n1", slots=4, gpus=gpus(4))
+    old = launch("old", budget={"max_steps": 10, "max_minutes": 30})
+    schedule()
+    claimed(old)
+    big, small = launch("big", resources={"gpus": 4}), launch("small")
+    quick = launch("quick", budget={"max_steps": 10, "max_minutes": 5})
+    assert schedule() == 1, "the quick one ends before the big one can start"
+    by = Run.objects.get(pk=big.pk).starts_by
+    limit = timezone.now() + timedelta(minutes=32)
+    assert limit <= by <= limit + timedelta(minutes=5) and by.minute % 5 == 0
+    assert told(big) == (
+        1,
+        f"Waits for 4 free GPUs on n1, which is kept free for it; expected by {by:%H:%M} UTC.",
+    )
+    assert told(small)[1] == (
+        f"Waits behind big ({big.pk}): what is free on n1 is kept for it. A run that sets "
+        "budget.max_minutes may pass when it ends before that."
+    )
+    big.refresh_from_db()
+    assert (big.held, big.has_turn) == ([Node.objects.get().pk], True)
+    quick.refresh_from_db()
+    assert quick.process == Process.DISPATCHED
+    attempt_end(Run.objects.get(pk=old.pk), 1, Ending("finished", "finished", ""), who="t")
+    attempt_end(claimed(quick), 1, Ending("finished", "finished", ""), who="t")
+    schedule()
+    big.refresh_from_db()
+    assert (big.process, big.held, big.starts_by, big.place) == (Process.DISPATCHED, [], None, None)
+
+
+def test_what_is_told_stays_the_same_while_nothing_happens(
+    joined, launch, django_assert_max_num_queries
+):
+    joined("n1", slots=2, gpus=gpus(2))
+    launch("old")
+    schedule()
+    big, small = launch("big", resources={"gpus": 2}), launch("small")
+    schedule()
+    before = told(big), told(small)
+    with django_assert_max_num_queries(10):
+        schedule()
+    assert (told(big), told(small)) == before
+
+
+def test_several_processes_wait_for_a_node_that_can_start_them(joined, launch):
+    node = joined("n1", slots=2, gpus=gpus(2), processes=1)
+    run = launch(resources={"gpus": 2})
+    assert schedule() == 0
+    assert told(run)[1] == (
+        "No node fits: n1 starts 1 training process for a run, 2 are needed (resources.gpus)."
+    )
+    node.inventory["processes"] = 2
+    node.save()
+    assert schedule() == 1
+
+
+def test_a_run_on_several_machines_is_planned_and_says_that_it_is_not_launched(joined, launch):
+    for name in ("n1", "n2"):
+        joined(name, slots=2, gpus=gpus(2))
+    gang = launch("gang", resources={"nodes": 2, "gpus": 1})
+    small = launch("small", resources={"gpus": 2})
+    assert schedule() == 1, "it holds no room that others could use"
+    assert small.pk
+    place, words = told(gang)
+    assert place == 1
+    assert words.startswith(
+        "Runs on several machines are not launched yet, and resources.nodes is 2; set it to 1"
+    )
+    assert words.endswith("There would be room now on n1, n2.")
+    schedule()
+    assert told(gang)[1].endswith("It would wait for n1, n2.")
+    wide = launch("wide", resources={"nodes": 3})
+    schedule()
+    assert told(wide)[1].endswith("Only 2 of the machines would fit.")
+
+
+def test_who_has_used_less_goes_first_and_use_is_forgotten(joined, launch, bob):
+    node = joined("n1")
+    now = timezone.now()
+    old = launch("old")
+    Run.objects.filter(pk=old.pk).update(state="finished", process="exited", cause="finished")
+    Attempt.objects.create(
+        run=old,
+        number=1,
+        node=node,
+        claimed=now - timedelta(hours=2),
+        ended=now - timedelta(hours=1),
+    )
+    mine, theirs = launch("mine"), launch("theirs", owner=bob)
+    schedule()
+    assert (told(mine)[0], told(theirs)[0]) == (1, None)
+    Run.objects.filter(pk=theirs.pk).update(state="finished", process="exited")
+    Attempt.objects.filter(run=old).update(
+        claimed=now - timedelta(days=30), ended=now - timedelta(days=29)
+    )
+    mine2 = launch("mine2")
+    last = launch("last", owner=bob)
+    schedule()
+    assert [told(run)[0] for run in (mine, mine2, last)] == [None, 2, 1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_scheduler_that_has_counted_is_waited_for(joined, launch, monkeypatch):
+    """One that counted what is free before another one gave it away would give it away again."""
+    joined("n1")
+    for name in ("a", "b"):
+        launch(name)
+    counted, other_done = threading.Event(), threading.Event()
+    read = placement._queued
+
+    def slow(told):
+        if threading.current_thread().name == "first":
+            counted.set()
+            other_done.wait(1.5)
+        return read(told)
+
+    monkeypatch.setattr(placement, "_queued", slow)
+
+    def first() -> None:
+        schedule()
+        connection.close()
+
+    def second() -> None:
+        counted.wait()
+        schedule()
+        other_done.set()
+        connection.close()
+
+    threads = [threading.Thread(target=one, name=one.__name__) for one in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Run.objects.filter(process=Process.DISPATCHED).count() == 1
+    assert Attempt.objects.count() == 1
