@@ -32,6 +32,11 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "if first != stream.cursor + 1 or not count:",
         "if not count:",
     ),
+    "repeat-stored": (
+        "orchestrator.services.ingest",
+        "if first != stream.cursor + 1 or not count:",
+        "if first > stream.cursor + 1 or not count:",
+    ),
     "cursor-outside-the-transaction": (
         "orchestrator.services.ingest",
         "        _rows_store(run_id, attempt, source, push)\n",

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.chaos.comparison import assert_everything_arrived
 from tests.chaos.faults import FaultProxy
 from tests.chaos.fleet import Fleet
 from tests.chaos.stack import Stack
-from tests.chaos.storm import Storm, assert_everything_arrived
+from tests.chaos.storm import Storm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
