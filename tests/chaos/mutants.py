@@ -44,6 +44,13 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "        cursor_first(stream, count)\n"
         "        _rows_store(run_id, attempt, source, push)\n",
     ),
+    "packed-in-two-transactions": (
+        "orchestrator.services.compaction",
+        "        taken = by_series([",
+        "        from tests.chaos.mutants import halfway\n"
+        "        halfway(connection, 2.0)\n"
+        "        taken = by_series([",
+    ),
     "torn-line-taken": (
         "trainer.journal",
         'if not line.endswith(b"\\n"):\n                    break\n'
@@ -108,5 +115,10 @@ def cursor_first(stream: Any, count: int) -> None:
     from django.db import connection
 
     type(stream).objects.filter(pk=stream.pk).update(cursor=stream.cursor + count)
+    halfway(connection, HALFWAY)
+
+
+def halfway(connection: Any, seconds: float) -> None:
+    """Commit what was done so far, and stay away for a while."""
     connection.connection.commit()
-    time.sleep(HALFWAY)
+    time.sleep(seconds)

@@ -120,7 +120,7 @@ class Stack:
     def healthy(self) -> bool:
         """Whether everything works."""
         try:
-            return self._ask("GET", "/health", timeout=2)[0] == 200
+            return self.ask("GET", "/health", timeout=2)[0] == 200
         except (OSError, http.client.HTTPException, KeyError):
             return False
 
@@ -130,16 +130,15 @@ class Stack:
         """One call of the API; asked again while parts are being started anew."""
         for _ in range(60):
             with contextlib.suppress(OSError, http.client.HTTPException, KeyError):
-                status, text = self._ask(method, path, body)
+                status, text = self.ask(method, path, body)
                 if status < 500:
                     assert status < 400, text
                     return json.loads(text)
             time.sleep(0.5)
         raise AssertionError(f"no answer to {method} {path}")
 
-    def _ask(
-        self, method: str, path: str, body: Any = None, timeout: float = 10
-    ) -> tuple[int, str]:
+    def ask(self, method: str, path: str, body: Any = None, timeout: float = 10) -> tuple[int, str]:
+        """One call of the API, asked once: status and text."""
         request = urllib.request.Request(
             f"{self.notes['url']}api{path}",
             method=method,
