@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from django.http import HttpRequest
 from ninja import Field, Query, Router, Schema
@@ -20,6 +20,13 @@ def told(name: str) -> Any:
     return Field(..., description=HELP[name])
 
 
+class Verdict(Schema):
+    """Whether everything has arrived, in a sentence."""
+
+    level: Literal["good", "live", "warning", "none"] = told("verdict_level")
+    words: str = told("verdict_words")
+
+
 class StateFacts(Schema):
     """The shown state, and the five facts that it is made of."""
 
@@ -31,6 +38,7 @@ class StateFacts(Schema):
     contact: str = told("contact")
     phase: str = told("phase")
     data: str = told("data")
+    meanings: dict[str, str] = told("meanings")
 
 
 class Heartbeat(Schema):
@@ -43,6 +51,7 @@ class Heartbeat(Schema):
     due: datetime | None = told("due")
     overdue_s: float | None = told("overdue_s")
     ship_spoke: datetime | None = told("ship_spoke")
+    promise: str = told("promise")
 
 
 class Clock(Schema):
@@ -76,6 +85,7 @@ class StreamTruth(Schema):
     lag_p95_s: float | None = told("lag_p95_s")
     lag_pushes: int = told("lag_pushes")
     spool_lines: int | None = told("spool_lines")
+    counted: datetime | None = told("counted")
     journal_lines: int | None = told("journal_lines")
     journal_bytes: int | None = told("journal_bytes")
     journal_whole: bool | None = told("journal_whole")
@@ -88,6 +98,7 @@ class Truth(Schema):
     attempt: int | None
     attempts: list[int]
     at: datetime
+    verdict: Verdict
     state: StateFacts
     heartbeat: Heartbeat
     clock: Clock

@@ -10,7 +10,7 @@ from channels.db import database_sync_to_async
 from orchestrator.consumers.frames import BAD_FRAME, BAD_TOKEN, FrameConsumer, FrameError
 from orchestrator.consumers.listener import EVERYONE, listener, run_group
 from orchestrator.selectors.streams import cursors_of
-from orchestrator.services import ingest, meters, stream_health
+from orchestrator.services import beats, ingest, meters, stream_health
 from orchestrator.services.entries import FRAME_BYTES, TIME_END
 from orchestrator.services.tokens import lease_check
 
@@ -94,7 +94,7 @@ class NodeConsumer(FrameConsumer):
 
     async def _beat(self, frame: dict[str, Any]) -> None:
         arrived = time.time()
-        await database_sync_to_async(stream_health.beat_note)(
+        await database_sync_to_async(beats.beat_note)(
             **self.of_attempt, journals=frame.get("journals"), clock=frame.get("clock")
         )
         want = await database_sync_to_async(ingest.beat)(**self.of_attempt)

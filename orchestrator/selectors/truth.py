@@ -11,6 +11,7 @@ from django.utils import timezone
 from orchestrator.models import Attempt, Process, ShipReport, Stream, StreamHealth
 from orchestrator.models.contact import GRACE, LEASE, in_contact, state_now
 from orchestrator.selectors.state_why import HELD, state_why
+from orchestrator.selectors.truth_verdict import fact_words, promise_words, span, verdict
 from trainer.events import JOURNALS
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def truth_read(run: Run, attempt: int | None = None) -> dict[str, Any]:
         "heartbeat": _heartbeat(run, None, now),
         "clock": _clock(None, 0.0),
         "streams": [],
+        "verdict": verdict([], newest=True, complete=False, carrier="unheard", silence=""),
     }
     if number is None:
         return answer
@@ -56,23 +58,47 @@ def truth_read(run: Run, attempt: int | None = None) -> dict[str, Any]:
     streams = {row.source: row for row in Stream.objects.filter(**of_attempt)}
     health = {row.source: row for row in StreamHealth.objects.filter(**of_attempt)}
     report = ShipReport.objects.filter(**of_attempt).first()
+    newest = number == run.attempt
+    carrier, silence = _carrier(streams, report, now, done=newest and run.complete)
     fastest = min((lag for row in health.values() for lag in row.lags), default=0.0)
     clock = _clock(report, fastest)
-    if number == run.attempt:
-        answer["heartbeat"] = _heartbeat(run, streams.get("trainer"), now, report)
+    if newest:
+        answer["heartbeat"] = _heartbeat(run, streams.get("trainer"), now, report, carrier)
     told = report.journals if report else {}
     answer["clock"] = clock
     answer["streams"] = [
-        _stream(source, streams.get(source), health.get(source), told.get(source), clock)
+        {
+            **_stream(source, streams.get(source), health.get(source), told.get(source), clock),
+            "counted": report.received if report and source in told else None,
+        }
         for source in JOURNALS
     ]
-    heard = [row.received for row in streams.values() if row.received] + (
-        [report.received] if report else []
-    )
-    speaks = bool(heard) and now - max(heard) < SILENT
     for stream in answer["streams"]:
-        stream["missing_are"] = _missing_word(stream["missing"], speaks)
+        stream["missing_are"] = _missing_word(stream["missing"], carrier, newest)
+    answer["verdict"] = verdict(
+        answer["streams"],
+        newest=newest,
+        complete=run.complete,
+        # The ship of an attempt that is over may well be gone.
+        carrier=carrier if newest or any(s["missing"] for s in answer["streams"]) else "done",
+        silence=span(silence),
+    )
     return answer
+
+
+def _carrier(
+    streams: dict[str, Stream], report: ShipReport | None, now: datetime, *, done: bool
+) -> tuple[str, float]:
+    """What is known of ship: speaks, silent, done or unheard; and for how many seconds it is silent."""
+    heard = [row.received for row in streams.values() if row.received]
+    if report is not None:
+        heard.append(report.received)
+    if not heard:
+        return "unheard", 0.0
+    silence = now - max(heard)
+    if done:
+        return "done", silence.total_seconds()
+    return "speaks" if silence < SILENT else "silent", silence.total_seconds()
 
 
 def _state(run: Run, now: datetime) -> dict[str, Any]:
@@ -85,6 +111,7 @@ def _state(run: Run, now: datetime) -> dict[str, Any]:
         "contact": _contact_word(run, now),
         "phase": run.phase,
         "data": _data_word(run),
+        "meanings": fact_words(run, now),
     }
 
 
@@ -103,21 +130,28 @@ def _data_word(run: Run) -> str:
 
 
 def _heartbeat(
-    run: Run, trainer: Stream | None, now: datetime, report: ShipReport | None = None
+    run: Run,
+    trainer: Stream | None,
+    now: datetime,
+    report: ShipReport | None = None,
+    carrier: str = "unheard",
 ) -> dict[str, Any]:
     spoke = trainer.received if trainer else None
     # An attempt that is not at work owes nobody a word.
     promises = run.process == Process.ALIVE and spoke is not None
     due = spoke + timedelta(seconds=run.expect_next_in) if promises and spoke else None
     held = run.process in HELD and run.last_contact is not None
+    promised = run.expect_next_in if promises else None
+    overdue = max(0.0, round((now - due).total_seconds(), 1)) if due else None
     return {
         "last_contact": run.last_contact,
         "contact_until": run.last_contact + LEASE + GRACE if held else None,
         "trainer_spoke": spoke,
-        "promised_s": run.expect_next_in if promises else None,
+        "promised_s": promised,
         "due": due,
-        "overdue_s": max(0.0, round((now - due).total_seconds(), 1)) if due else None,
+        "overdue_s": overdue,
         "ship_spoke": report.received if report else None,
+        "promise": promise_words(promised=promised, due=due, overdue=overdue, carrier=carrier),
     }
 
 
@@ -129,7 +163,8 @@ def _clock(report: ShipReport | None, fastest: float) -> dict[str, Any]:
             "measured": True,
             "offset_s": offset,
             "within_s": within,
-            "correction_s": offset,
+            # What may as well be no difference corrects nothing.
+            "correction_s": offset if abs(offset) > within else 0.0,
             "words": _clock_words(offset, within),
         }
     # Nothing arrives before it was written: what seems to, tells that the node's clock is ahead.
@@ -201,10 +236,11 @@ def _stream(
     }
 
 
-def _missing_word(missing: int, speaks: bool) -> str:
+def _missing_word(missing: int, carrier: str, newest: bool) -> str:
     if not missing:
-        return "none"
-    return "on their way" if speaks else "not delivered"
+        # What a silent ship has not told of cannot be known here.
+        return "none known" if newest and carrier == "silent" else "none"
+    return "on their way" if carrier == "speaks" else "not delivered"
 
 
 def _lag(seconds: float | None) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 HELP: dict[str, str] = {
+    "verdict_level": "good: all is here. live: it goes on. warning: look. none: nothing was sent yet.",
+    "verdict_words": "Whether everything that was written has arrived, as far as the server can know.",
     "shown": "What people see: one pure function of desired state, process, contact and the cause of the "
     "end, computed at this moment.",
     "why": "The facts that give the shown state.",
@@ -15,6 +17,7 @@ HELP: dict[str, str] = {
     "phase": "What the trainer said it is doing; empty while it has not said.",
     "data": "Complete: ship counted every journal of the ended attempt and the server holds as many lines. "
     "Open: more may come.",
+    "meanings": "What each of the five facts means at this moment, in words.",
     "last_contact": "When anything of the attempt (ship, host or trainer) was last heard, by the server's "
     "clock; it counts once a second.",
     "contact_until": "When the lease and its grace run out, unless something of the attempt is heard before.",
@@ -24,6 +27,8 @@ HELP: dict[str, str] = {
     "due": "When the promise runs out: the trainer's last stored line and the promised seconds after it.",
     "overdue_s": "Seconds since the promise ran out; 0 while it is kept. 15 s more are granted before "
     "anybody is told.",
+    "promise": "Whether the trainer keeps its promise. While ship is silent nobody can tell: it carries the "
+    "trainer's words.",
     "ship_spoke": "When ship, which carries the journals to the server, sent its newest beat; it sends one "
     "every 1.5 s.",
     "clock_offset_s": "How far the node's clock is ahead of the server's, from the beats of ship: four moments "
@@ -37,8 +42,10 @@ HELP: dict[str, str] = {
     "known": "The highest sequence number that the server has heard of: in a push, or in ship's count of the "
     "journal.",
     "missing": "Lines that exist, as far as the server knows, and are not stored. On their way while ship "
-    "speaks; not delivered once ship has been silent for 15 s: they are still in the journal at the node.",
-    "missing_are": "What is known of the missing lines: none, on their way, or not delivered.",
+    "speaks; not delivered once ship has been silent for 15 s: they are still in the journal at the node. "
+    "What was written while ship is silent is not known here.",
+    "missing_are": "What is known of missing lines: none; none known (while ship is silent); on their way; "
+    "or not delivered.",
     "repeated_lines": "Duplicated: lines that came again after they were stored, mostly because an answer was "
     "lost. They were recognised and not stored again.",
     "repeated_pushes": "Pushes that began with a line that was stored before.",
@@ -56,6 +63,7 @@ HELP: dict[str, str] = {
     "lag_pushes": "How many pushes the lags are taken from.",
     "spool_lines": "Spool depth: lines of the journal at the node, as ship last counted them, that the server "
     "had not acknowledged. Up to 1.5 s old, so a fast journal always shows a few.",
+    "counted": "When ship last counted this journal; spool depth, lines and size are as of that moment.",
     "journal_lines": "Complete lines of the journal file at the node, as ship last counted them.",
     "journal_bytes": "Size of the journal file at the node. It is kept until the run is deleted.",
     "journal_whole": "Whether ship has counted the whole file; while it has not, lines are at least this many.",

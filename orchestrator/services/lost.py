@@ -8,7 +8,7 @@ from functools import partial
 from django.db import transaction
 from django.utils import timezone
 
-from orchestrator.models import Attempt, Desired, Node, Process, Run, State, Stream
+from orchestrator.models import Attempt, Desired, Node, Process, Run, ShipReport, State, Stream
 from orchestrator.models.contact import GRACE, LEASE, in_contact, node_alive
 from orchestrator.services.dispatch import launch_send, schedule_soon
 from orchestrator.services.facts import SCHEDULER, run_change, run_locked
@@ -97,7 +97,7 @@ def _asked(run: Run) -> bool:
 
 
 def _silence_note(run: Run, now: datetime) -> None:
-    """The host is there, but its trainer broke its promise: say so, and leave the state as it is."""
+    """The node is there, but no word of its trainer came as promised: say so, and leave the state as it is."""
     if run.process != Process.ALIVE or _asked(run):
         return
     heard = (
@@ -107,8 +107,12 @@ def _silence_note(run: Run, now: datetime) -> None:
     )
     if heard is None or now <= heard + timedelta(seconds=run.expect_next_in) + GRACE:
         return
-    reason = (
-        f"The trainer has said nothing since {heard:%H:%M:%S} UTC; "
-        f"it had promised to speak within {run.expect_next_in:.0f} s."
-    )
+    promised = f"it had promised to speak within {run.expect_next_in:.0f} s."
+    reason = f"The trainer has said nothing since {heard:%H:%M:%S} UTC; {promised}"
+    report = ShipReport.objects.filter(run=run, attempt=run.attempt).first()
+    if report is not None and now > max(heard, report.received) + GRACE:
+        reason = (
+            f"Nothing of the trainer has arrived since {heard:%H:%M:%S} UTC; {promised} "
+            "It may have: ship, which carries its words, is silent too."
+        )
     run_change(run, who="server", reason=reason)

@@ -15,6 +15,7 @@ from orchestrator.models import (
     Event,
     Node,
     Process,
+    ShipReport,
     State,
 )
 from orchestrator.models.contact import LEASE
@@ -181,7 +182,12 @@ def _checkpoint(run: Run, attempt: int, event: dict[str, Any]) -> None:
 def _was_fenced(run: Run, attempt: int, moment: Any) -> bool:
     """Whether a newer attempt had begun by then; lines that only arrive late do count."""
     newer = Attempt.objects.filter(run=run, number__gt=attempt).order_by("number").first()
-    return newer is not None and number_decode(moment) >= newer.dispatched.timestamp()
+    if newer is None:
+        return False
+    # The moment is the node's: what is known of its clock makes it the server's.
+    report = ShipReport.objects.filter(run=run, attempt=attempt).first()
+    ahead = (report.clock_offset if report else None) or 0.0
+    return number_decode(moment) - ahead >= newer.dispatched.timestamp()
 
 
 def _ending(source: str, event: dict[str, Any]) -> Ending:

@@ -1,4 +1,4 @@
-"""Keep count of what becomes of pushes, and of what ship says in its beats. Storing never waits for it.
+"""Keep count of what becomes of pushes. Storing never waits for it.
 
 Counts gather in memory and are written at most once a second per journal, after the data they count.
 """
@@ -14,9 +14,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, InterfaceError, connection, transaction
-from django.utils import timezone
 
-from orchestrator.models import Attempt, ShipReport, StreamHealth
+from orchestrator.models import Attempt, StreamHealth
 from orchestrator.services import meters
 from orchestrator.services.entries import PushError
 from trainer.events import JOURNALS, number_decode
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 WRITE_EVERY = 1.0  # seconds
 LAGS_KEPT = 256
 STREAMS_REMEMBERED = 2000
-COUNT_END = 2**62
-CLOCK_END = 1e9  # seconds
 COUNTS = (
     "pushes",
     "repeated_pushes",
@@ -199,48 +196,3 @@ def _values(key: Key, tally: Tally) -> dict[str, Any]:
         "refused_why": tally.refused_why.replace("\x00", "\ufffd"),
         "lags": tally.lags,
     }
-
-
-def beat_note(*, run_id: str, attempt: int, journals: Any = None, clock: Any = None) -> None:
-    """Keep what ship reported in a beat; an older ship reports nothing. Raises PushError when it is faulty."""
-    told = _journals_read(journals)
-    offset, within = _clock_read(clock)
-    counts_write(run_id=run_id, attempt=attempt)
-    if told is None and offset is None:
-        return
-    fresh = {"received": timezone.now()}
-    if told is not None:
-        fresh["journals"] = told
-    if offset is not None:
-        fresh |= {"clock_offset": offset, "clock_within": within}
-    if Attempt.objects.filter(run_id=run_id, number=attempt).exists():
-        ShipReport.objects.update_or_create(run_id=run_id, attempt=attempt, defaults=fresh)
-
-
-def _journals_read(journals: Any) -> dict[str, list[int]] | None:
-    if journals is None:
-        return None
-    told = isinstance(journals, dict) and journals.keys() <= JOURNALS.keys()
-    if not told or not all(_is_counts(counts) for counts in journals.values()):
-        raise PushError("journals must hold [lines, bytes, bytes not counted] by source")
-    return dict(journals)
-
-
-def _is_counts(counts: Any) -> bool:
-    return (
-        isinstance(counts, list)
-        and len(counts) == 3
-        and all(type(n) is int and 0 <= n < COUNT_END for n in counts)
-    )
-
-
-def _clock_read(clock: Any) -> tuple[float | None, float | None]:
-    if clock is None:
-        return None, None
-    try:
-        offset, within = (number_decode(value) for value in clock)
-    except (TypeError, ValueError) as error:
-        raise PushError("clock must be [offset, within], both in seconds") from error
-    if not (abs(offset) < CLOCK_END and 0 <= within < CLOCK_END):
-        raise PushError(f"a clock that is off by {offset} s, give or take {within} s, is none")
-    return offset, within

@@ -4,6 +4,7 @@ import { duration } from "./format.js";
 const EVERY = 2000;
 const SLOW = 700;
 const LONGEST = 8000;
+const OLD = 5000;
 
 export function truthView(element) {
   if (!element) return;
@@ -19,7 +20,7 @@ export function truthView(element) {
   }
 
   async function ask() {
-    const slow = setTimeout(() => { holder.setAttribute("aria-busy", "true"); say("Asking the server…"); }, SLOW);
+    const slow = setTimeout(() => { holder.setAttribute("aria-busy", "true"); say(waiting()); }, SLOW);
     try {
       const answer = await fetch(element.dataset.url, { headers: { "HX-Request": "true" }, signal: AbortSignal.timeout(LONGEST) });
       if (answer.redirected || answer.status === 401) throw new Error("you are signed out; load the page again");
@@ -36,6 +37,12 @@ export function truthView(element) {
       clearTimeout(slow);
       holder.removeAttribute("aria-busy");
     }
+  }
+
+  /** While an answer is awaited: from when the figures are, once that is not a moment ago. */
+  function waiting() {
+    const age = (Date.now() - asked) / 1000;
+    return age * 1000 < OLD ? "Asking the server…" : `These figures are ${duration(age)} old: asking the server again…`;
   }
 
   function say(words) {

@@ -156,9 +156,9 @@ def new_run() -> str:
 
 def live_run() -> str:
     """A run under way whose ship has lines left, and whose node's clock is ahead."""
+    from orchestrator.services.beats import beat_note
     from orchestrator.services.entries import PushError
     from orchestrator.services.ingest import push_ingest
-    from orchestrator.services.stream_health import beat_note
 
     run, now = run_make("under way"), time.time() + 3.2
     words: dict[str, Any] = {"run_id": run.pk, "attempt": 1, "source": "trainer"}

@@ -94,14 +94,20 @@ def figure(page: Page, name: str) -> str:
 # The live run first: nobody speaks for it, so the sweep will call it lost before long.
 def test_the_panel_says_what_arrived_and_what_waits(page: Page, seed: Any) -> None:
     page.goto(f"{seed.up.url}/runs/{seed.runs['live']}/truth/")
-    assert figure(page, "trainer Received, lines") == "30"
-    assert figure(page, "trainer Missing, lines").split("\n")[0].split()[0] == "25"
+    assert figure(page, "trainer Received, lines") == "1 – 30"
+    missing = figure(page, "trainer Missing, lines").split(None, 1)
+    assert missing == ["25", "31 – 55, on their way"]
     assert figure(page, "trainer Duplicated, lines") == "10"
     assert figure(page, "trainer Came too early, lines") == "10"
     assert figure(page, "trainer Pushes refused") == "1"
     assert figure(page, "trainer Spool depth, lines") == "25"
     assert figure(page, "beat Clock of the node").startswith("+3.20 s")
     assert "dance" in page.locator(".truth .message").inner_text()
+    verdict = page.locator(".verdict")
+    assert verdict.get_attribute("data-level") == "warning", "a push was refused"
+    assert "1 push was refused as faulty" in verdict.inner_text()
+    assert figure(page, "state Process").split("\n")[-1] == "its trainer is at work"
+    assert figure(page, "beat Overdue") == "no"
 
 
 def test_the_panel_goes_on_by_itself_and_leaves_an_open_help_text_alone(
@@ -113,7 +119,7 @@ def test_the_panel_goes_on_by_itself_and_leaves_an_open_help_text_alone(
     assert "so there is no hole below this number" in name.locator(".tip").inner_text()
     seed("push", seed.runs["live"], 31, 60)
     received = "document.querySelector('[data-figure=\"trainer Received, lines\"]').textContent"
-    until(page, f"{received} === '60'", 20)
+    until(page, f"{received} === '1 – 60'", 20)
     assert page.evaluate("document.activeElement.dataset.same") == "yes"
 
 
@@ -122,7 +128,7 @@ def test_a_server_that_does_not_answer_is_said(page: Page, seed: Any) -> None:
     until(page, "'failed' in document.querySelector('[data-truth]').dataset", 20)
     note = page.locator("[data-truth-note]").inner_text()
     assert re.match(r"These figures are .+ old: the server does not answer\.", note)
-    assert figure(page, "trainer Received, lines") == "60", "the figures stay"
+    assert figure(page, "trainer Received, lines") == "1 – 60", "the figures stay"
     page.context.set_offline(False)
     until(page, "!('failed' in document.querySelector('[data-truth]').dataset)", 20)
 
@@ -133,8 +139,19 @@ def test_a_server_that_takes_its_time_is_said_too(page: Page, seed: Any) -> None
     until(page, f"{note} === 'Asking the server…'", 20)
     assert page.locator("[data-truth-figures]").get_attribute("aria-busy") == "true"
     until(page, f"{note}.endsWith('the server does not answer.')", 20)
+    until(page, f"{note}.endsWith('old: asking the server again…')", 20)
     page.unroute("**/truth-part/**")
     until(page, f"{note} === 'Asked again every 2 s.'", 20)
+
+
+def test_a_silent_ship_leaves_no_claim_that_nothing_is_missing(page: Page, seed: Any) -> None:
+    """Nobody beats for the seeded run: after 15 s of silence its figures are those of a moment ago."""
+    page.goto(f"{seed.up.url}/runs/{seed.runs['live']}/truth/")
+    verdict = "document.querySelector('.verdict').textContent"
+    until(page, f"{verdict}.startsWith('Ship has been silent for ')", 30)
+    assert "waits in the journals at the node" in page.locator(".verdict").inner_text()
+    assert figure(page, "trainer Missing, lines").split(None, 1) == ["0", "known; ship is silent"]
+    assert "as of " in figure(page, "trainer Spool depth, lines")
     page.goto("about:blank")
 
 

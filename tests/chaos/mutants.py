@@ -32,12 +32,24 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "if first != stream.cursor + 1 or not count:",
         "if not count:",
     ),
+    "repeat-stored": (
+        "orchestrator.services.ingest",
+        "if first != stream.cursor + 1 or not count:",
+        "if first > stream.cursor + 1 or not count:",
+    ),
     "cursor-outside-the-transaction": (
         "orchestrator.services.ingest",
         "        _rows_store(run_id, attempt, source, push)\n",
         "        from tests.chaos.mutants import cursor_first\n"
         "        cursor_first(stream, count)\n"
         "        _rows_store(run_id, attempt, source, push)\n",
+    ),
+    "packed-in-two-transactions": (
+        "orchestrator.services.compaction",
+        "        taken = by_series([",
+        "        from tests.chaos.mutants import halfway\n"
+        "        halfway(connection, 2.0)\n"
+        "        taken = by_series([",
     ),
     "torn-line-taken": (
         "trainer.journal",
@@ -103,5 +115,10 @@ def cursor_first(stream: Any, count: int) -> None:
     from django.db import connection
 
     type(stream).objects.filter(pk=stream.pk).update(cursor=stream.cursor + count)
+    halfway(connection, HALFWAY)
+
+
+def halfway(connection: Any, seconds: float) -> None:
+    """Commit what was done so far, and stay away for a while."""
     connection.connection.commit()
-    time.sleep(HALFWAY)
+    time.sleep(seconds)

@@ -75,6 +75,9 @@ class Script:
             lines.append(Line("metrics", {"step": step, "values": found, "expect_next_in": 60.0}))
             if chance.random() < 0.02:
                 lines.append(Line("log", {"lines": [f"at step {step}", "é\x1b[0m ☃"]}))
+            if chance.random() < 0.02:
+                alert = {"level": "info", "code": "odd", "message": f"odd at step {step}"}
+                lines.append(Line("alert", alert))
         # A step without a single value is a line of the stream like any other.
         lines.append(Line("metrics", {"step": step, "values": {}, "expect_next_in": 60.0}))
         state, cause = ("finished", "finished") if last else ("failed", "killed")
@@ -106,12 +109,13 @@ class Script:
             for key, value in line.fields["values"].items()
         }
 
-    def curves(self) -> dict[str, dict[int, float]]:
-        """What charts show: of a step logged again the newest attempt's last word (DESIGN section 5)."""
+    def curves(self, attempt: int | None = None) -> dict[str, dict[int, float]]:
+        """What charts show: of a step logged again the newest attempt's last word, or that of one attempt."""
         curves: dict[str, dict[int, float]] = {}
-        for (_, _, key), (step, value) in sorted(self.points_journalled().items()):
-            curves.setdefault(key, {})[step] = value
-        return curves
+        for (number, _, key), (step, value) in sorted(self.points_journalled().items()):
+            if attempt in (None, number):
+                curves.setdefault(key, {})[step] = value
+        return {key: dict(sorted(curve.items())) for key, curve in curves.items()}
 
 
 def number(chance: random.Random) -> float:

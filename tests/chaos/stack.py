@@ -25,7 +25,7 @@ from orchestrator.data_dir import PROJECT_DIR
 from tests.chaos.stored import stored
 from trainer.events import JOURNALS, number_decode
 from trainer.journal import read_events
-from trainer.processes import processes_read
+from trainer.processes import ProcessName, processes_read
 from trainer.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Stack:
     def healthy(self) -> bool:
         """Whether everything works."""
         try:
-            return self._ask("GET", "/health", timeout=2)[0] == 200
+            return self.ask("GET", "/health", timeout=2)[0] == 200
         except (OSError, http.client.HTTPException, KeyError):
             return False
 
@@ -132,16 +132,15 @@ class Stack:
         """One call of the API; asked again while parts are being started anew."""
         for _ in range(60):
             with contextlib.suppress(OSError, http.client.HTTPException, KeyError):
-                status, text = self._ask(method, path, body)
+                status, text = self.ask(method, path, body)
                 if status < 500:
                     assert status < 400, text
                     return json.loads(text)
             time.sleep(0.5)
         raise AssertionError(f"no answer to {method} {path}")
 
-    def _ask(
-        self, method: str, path: str, body: Any = None, timeout: float = 10
-    ) -> tuple[int, str]:
+    def ask(self, method: str, path: str, body: Any = None, timeout: float = 10) -> tuple[int, str]:
+        """One call of the API, asked once: status and text."""
         request = urllib.request.Request(
             f"{self.notes['url']}api{path}",
             method=method,
@@ -185,9 +184,9 @@ class Stack:
     # --- hurting it -------------------------------------------------------------------------------
 
     def kill_part(self, name: str) -> bool:
-        """kill -9 of web, control, node or database."""
+        """kill -9 of web, control, node or database; False when it is not alive to be killed."""
         part = self.notes.get("parts", {}).get(name)
-        return part is not None and _kill(part[0])
+        return part is not None and ProcessName(*part).alive() and _kill(part[0])
 
     def kill_process(self, run_id: str, name: str) -> bool:
         """kill -9 of the trainer, host or ship of the newest attempt; False when there is none."""
@@ -215,10 +214,6 @@ class Stack:
             for key, value in event["values"].items()
         }
 
-    def stored(self, run_id: str) -> dict[tuple[int, int, str], tuple[int, float]]:
-        """Every point in the database, and the proof that none is there twice."""
-        return stored(self, run_id).points
-
     def assert_everything_arrived(self, run_id: str) -> None:
         """Every journalled line of every attempt is in the database, exactly once."""
         self.wait(
@@ -226,9 +221,9 @@ class Stack:
             60,
             lambda: f"{self.lines_missing(run_id)} lines of {run_id} never arrived",
         )
-        journalled, stored = self.journalled(run_id), self.stored(run_id)
-        assert stored.keys() == journalled.keys()
-        wrong = {k: (stored[k], v) for k, v in journalled.items() if repr(stored[k]) != repr(v)}
+        journalled, there = self.journalled(run_id), stored(self, run_id).points
+        assert there.keys() == journalled.keys()
+        wrong = {k: (there[k], v) for k, v in journalled.items() if repr(there[k]) != repr(v)}
         assert not wrong, list(wrong.items())[:3]
         samples = [
             (attempt.number, event["seq"])

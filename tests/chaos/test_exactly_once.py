@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.chaos.comparison import assert_everything_arrived
 from tests.chaos.faults import FaultProxy
 from tests.chaos.fleet import Fleet
 from tests.chaos.stack import Stack
-from tests.chaos.storm import Storm, assert_everything_arrived
+from tests.chaos.storm import Storm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,10 +57,12 @@ def test_count_order_and_value_of_every_series_are_exact(stack: Stack) -> None:
             fleet.tend_until_delivered(PATIENCE + SECONDS)
             took = time.monotonic() - begun
             count = assert_everything_arrived(fleet)
+            ((packed,),) = stack.query("SELECT coalesce(sum(count), 0) FROM orchestrator_block")
         finally:
             fleet.end()
+    assert packed, "the control worker packed nothing: the storm has tried only half of the layout"
     print(
-        f"\n{count:,} points of {WRITERS} writers, {sum(storm.killed.values())} kills"
+        f"\n{count:,} points ({packed:,} of them packed) of {WRITERS} writers, {sum(storm.killed.values())} kills"
         f" {dict(storm.killed)}, faults {dict(proxy.done)}, delivered after {took:.0f} s"
     )
     assert count == WRITERS * POINTS

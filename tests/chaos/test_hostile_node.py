@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 from orchestrator.data_dir import PROJECT_DIR
 from tests.chaos.flooder import push
+from tests.chaos.neighbour import MIB, close_of, dial, unharmed
 from tests.chaos.stack import Stack
 from tests.chaos.stored import stored
 from trainer.frames import FRAME_BYTES
@@ -26,15 +23,7 @@ from trainer.frames import FRAME_BYTES
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from websockets.asyncio.client import ClientConnection
-
 pytestmark = [pytest.mark.slow]
-
-MIB = 1 << 20
-HEADROOM = 64 * MIB
-"""How much the web process may grow under any of these attacks."""
-LATE = 2.0
-"""Seconds: the longest wait of the neighbour for an answer while somebody attacks, on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -55,78 +44,6 @@ def runs(stack: Stack) -> list[dict[str, Any]]:
         command, env=stack.env, cwd=PROJECT_DIR, capture_output=True, text=True, check=True
     )
     return json.loads(made.stdout)  # type: ignore[no-any-return]
-
-
-def dial(stack: Stack, token: str) -> Any:
-    return connect(
-        f"ws://127.0.0.1:{stack.port}/ws/node/",
-        additional_headers={"Authorization": f"Bearer {token}"},
-        compression=None,
-        proxy=None,
-        max_size=4 * MIB,
-    )
-
-
-class Watch:
-    """The neighbour's waits and the web process's memory while somebody attacks."""
-
-    def __init__(self, stack: Stack, run: dict[str, Any]) -> None:
-        self.stack = stack
-        self.run = run
-        self.web = psutil.Process(stack.notes["parts"]["web"][0])
-        self.before = self.most = self.web.memory_info().rss
-        self.waits: list[float] = []
-
-    async def push_on(self) -> None:
-        """One line after the other, each with its answer, as long as the attack lasts."""
-        async with dial(self.stack, self.run["tokens"][0]) as line:
-            assert json.loads(await line.recv())["op"] == "hello"
-            while True:
-                begun = time.monotonic()
-                await line.send(push(len(self.waits) + 1))
-                ack = json.loads(await line.recv())
-                self.waits.append(time.monotonic() - begun)
-                assert ack["cursor"] == len(self.waits), ack
-                self.most = max(self.most, self.web.memory_info().rss)
-                await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def unharmed(stack: Stack, run: dict[str, Any], name: str) -> AsyncIterator[None]:
-    """Assert that the neighbour keeps its pace and its data, and the web part its memory."""
-    watch = Watch(stack, run)
-    pushing = asyncio.create_task(watch.push_on())
-    await asyncio.sleep(1.0)
-    quiet, watch.most = len(watch.waits), watch.web.memory_info().rss
-    before = watch.most
-    yield
-    await asyncio.sleep(0.3)
-    assert not pushing.done(), "the neighbour lost its connection"
-    pushing.cancel()
-    await asyncio.gather(pushing, return_exceptions=True)
-    during = watch.waits[quiet:]
-    print(
-        f"\n{name}: neighbour's ack p50 {statistics.median(watch.waits[:quiet]) * 1e3:.0f} ms before,"
-        f" {statistics.median(during) * 1e3:.0f} ms p50 and {max(during) * 1e3:.0f} ms most during"
-        f" ({len(during)} pushes); web {before / MIB:.0f} → {watch.most / MIB:.0f} MiB at most"
-    )
-    assert max(during) < LATE
-    assert watch.most - before < HEADROOM
-    assert watch.web.is_running()
-    now = stored(stack, run["id"])
-    assert now.cursors[1, "trainer"] in (len(watch.waits), len(watch.waits) + 1)
-    assert len(now.points) == 4 * now.cursors[1, "trainer"]
-
-
-async def close_of(line: ClientConnection) -> tuple[int, str]:
-    """The code and reason with which the server closes."""
-    try:
-        async with asyncio.timeout(10):
-            while True:
-                await line.recv()
-    except ConnectionClosed as closed:
-        assert closed.rcvd is not None, "dropped without a word"
-        return closed.rcvd.code, closed.rcvd.reason
 
 
 async def test_a_huge_frame_is_refused_at_its_header(
@@ -223,21 +140,112 @@ async def test_a_flood_of_pushes_is_refused(stack: Stack, runs: list[dict[str, A
             assert answer["op"] == "refused" and "wait for the answers" in answer["error"], answer
 
 
-async def test_strangers_and_garbage_are_refused(stack: Stack, runs: list[dict[str, Any]]) -> None:
-    token = runs[0]["tokens"][0]
-    frames = ["{", "[" * 500_000, '{"op":"push"}', push(-3), push(1, keys=10_000)]
-    async with unharmed(stack, runs[1], "strangers and garbage"):
-        for _ in range(10):
-            async with dial(stack, "a-wrong-token") as line:
-                assert json.loads(await line.recv())["op"] == "refused"
+def metrics(**fields: Any) -> str:
+    """A push of one metrics line with some fields of it changed."""
+    event = {"seq": 1, "time": 1e9, "type": "metrics", "step": 1, "values": {"a": 1.0}, **fields}
+    return json.dumps({"op": "push", "source": "trainer", "first": 1, "events": [event]})
+
+
+FAULTY = {
+    "half a frame": ("{", "not JSON"),
+    "a bare NaN": ('{"op":"push","first":NaN}', "JSON"),
+    "half a million brackets": ("[" * 500_000, "not JSON"),
+    "no events": ('{"op":"push"}', "is not a source"),
+    "a negative seq": (push(-3), "first is -3"),
+    "10,000 names in a step": (push(1, keys=10_000), "it holds 10000 metrics; 2000 is the most"),
+    "a bell in a name": (metrics(values={"a\x07b": 1.0}), "is not a metric name"),
+    "an escape sequence in a name": (metrics(values={"\x1b[31m": 1.0}), "is not a metric name"),
+    "half a character in a name": (metrics(values={"a\ud800": 1.0}), "is not a metric name"),
+    "a clock after all time": (metrics(time=1e300), "is not Unix time in seconds"),
+    "a clock before all time": (metrics(time=-1.0), "is not Unix time in seconds"),
+}
+"""What a broken node sends, and words of the answer."""
+
+
+async def test_a_wrong_token_is_refused(stack: Stack, runs: list[dict[str, Any]]) -> None:
+    async with unharmed(stack, runs[1], "wrong tokens"):
+        for token in ("", "a-wrong-token", "x" * 8000) * 3:
+            async with dial(stack, token) as line:
+                answer = json.loads(await line.recv())
+                assert answer["op"] == "refused" and "lease token is unknown" in answer["error"]
                 assert (await close_of(line))[0] == 4401
-            for frame in frames:
-                async with dial(stack, token) as line:
-                    assert json.loads(await line.recv())["op"] == "hello"
-                    await line.send(frame)
-                    assert json.loads(await line.recv())["op"] == "refused"
-                    assert (await close_of(line))[0] == 4400
+
+
+@pytest.mark.parametrize("name", FAULTY)
+async def test_a_faulty_frame_is_refused_in_words(
+    stack: Stack, runs: list[dict[str, Any]], name: str
+) -> None:
+    frame, words = FAULTY[name]
+    async with unharmed(stack, runs[1], name):
+        for _ in range(10):
+            async with dial(stack, runs[0]["tokens"][0]) as line:
+                assert json.loads(await line.recv())["op"] == "hello"
+                await line.send(frame)
+                answer = json.loads(await line.recv())
+                assert answer["op"] == "refused" and words in answer["error"], answer
+                assert len(answer["error"]) < 400 and answer["error"].isprintable()
+                assert (await close_of(line))[0] == 4400
     assert not stored(stack, runs[0]["id"]).points
+
+
+async def test_an_old_attempt_is_told_to_stop_and_speaks_for_itself_alone(
+    stack: Stack, runs: list[dict[str, Any]]
+) -> None:
+    """Its lines are kept, since they were journalled; they move nothing of the run."""
+    run_id, token = runs[0]["id"], runs[0]["tokens"][0]
+    stack.query(
+        "INSERT INTO orchestrator_attempt (run_id, number, lease_digest, dispatched, cause, message, host)"
+        " SELECT run_id, 2, '', now(), '', '', '{}' FROM orchestrator_attempt WHERE run_id = %s"
+        " RETURNING id",
+        run_id,
+    )
+    stack.query(
+        "UPDATE orchestrator_run SET attempt = 2, last_contact = NULL WHERE id = %s RETURNING id",
+        run_id,
+    )
+    before = stack.run(run_id)
+    last_words = {"seq": 2, "time": 1e9, "type": "status", "state": "failed", "cause": "crash"}
+    ended = json.dumps({"op": "push", "source": "trainer", "first": 2, "events": [last_words]})
+    async with unharmed(stack, runs[1], "an old attempt"), dial(stack, token) as line:
+        hello = json.loads(await line.recv())
+        assert (hello["want"], hello["cause"]) == ("stop", "fenced")
+        assert hello["message"] == "attempt 2 has taken over"
+        for frame, cursor in ((push(1), 1), (ended, 2)):
+            await line.send(frame)
+            ack = json.loads(await line.recv())
+            assert (ack["cursor"], ack["want"], ack["cause"]) == (cursor, "stop", "fenced")
+        await line.send(json.dumps({"op": "done", "counts": {"trainer": 2}}))
+        assert json.loads(await line.recv())["op"] == "bye"
+    after = stack.run(run_id)
+    assert after == before and (after["state"], after["step"]) == ("running", 0)
+    assert {place[0] for place in stored(stack, run_id).points} == {1}
+
+
+@pytest.mark.parametrize(("ahead", "side"), [(3e8, "ahead of"), (-3e8, "behind")])
+async def test_a_clock_far_off_is_told_of_and_moves_only_its_own_time_axis(
+    stack: Stack, runs: list[dict[str, Any]], ahead: float, side: str
+) -> None:
+    run_id = runs[0]["id"]
+    begun = time.time()
+    async with (
+        unharmed(stack, runs[1], "a clock far off"),
+        dial(stack, runs[0]["tokens"][0]) as line,
+    ):
+        await line.recv()
+        await line.send(metrics(time=begun + ahead))
+        assert json.loads(await line.recv())["cursor"] == 1
+        beat = {"op": "beat", "sent": begun + ahead, "clock": [ahead, 0.01]}
+        for _ in range(3):
+            await line.send(json.dumps(beat))
+            assert json.loads(await line.recv())["op"] == "ack"
+    run = stack.run(run_id)
+    assert run["state"] == "running"
+    contact = datetime.fromisoformat(run["last_contact"]).timestamp()
+    assert begun - 1 < contact < time.time() + 1, "contact goes by the server's clock"
+    alerts = stack.call("GET", f"/runs/{run_id}/events?type=alert")["items"]
+    assert len(alerts) == 1 and f" d {side} the server's" in alerts[0]["data"]["message"], alerts
+    lag = stack.call("GET", f"/runs/{run_id}/truth")["streams"][0]["lag_p50_s"]
+    assert 0 <= lag < 60, "the lag is corrected"
 
 
 async def test_many_connections_at_once_leave_nothing_behind(

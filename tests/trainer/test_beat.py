@@ -100,6 +100,33 @@ def test_the_shortest_round_trip_counts_and_old_ones_are_forgotten(attempt):
     assert json.loads(beats.frame())["clock"] == pytest.approx([5.0, 0.01], abs=1e-5)
 
 
+def test_a_server_that_hung_does_not_push_out_what_was_known(attempt):
+    """All beats of that while are answered at its end: they seem to have travelled one way for long."""
+    network = Network(0.0)
+    beats = Beats(attempt, network.node, lambda: network.now)
+    network.exchange(beats, 0.001, 0.001)
+    sent = []
+    for _ in range(12):
+        sent.append(json.loads(beats.frame())["sent"])
+        network.now += 1.5
+    for moment in sent:
+        beats.answered({"op": "ack", "sent": moment, "clock": [network.now, network.now]})
+    offset, within = json.loads(beats.frame())["clock"]
+    assert abs(offset) < 1e-5
+    assert within == pytest.approx(0.001 + 18 * beat.DRIFT, abs=1e-5)
+
+
+def test_what_is_known_of_a_clock_fades(attempt):
+    network = Network(0.0)
+    beats = Beats(attempt, network.node, lambda: network.now)
+    network.exchange(beats, 0.001, 0.001)
+    network.now += 1000
+    network.ahead = 0.08  # as far as clocks may drift in that time
+    network.exchange(beats, 0.02, 0.02)
+    offset, within = json.loads(beats.frame())["clock"]
+    assert (offset, within) == pytest.approx((0.08, 0.02), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -12,10 +12,13 @@ from django.utils import timezone
 from orchestrator.models import Desired, Process, Run, ShipReport, Stream, StreamHealth
 from orchestrator.selectors.state_why import state_why
 from orchestrator.selectors.truth import truth_read
+from orchestrator.selectors.truth_verdict import fact_words, span
 from orchestrator.selectors.truth_words import HELP
 from orchestrator.services import stream_health
+from orchestrator.services.beats import beat_note
+from orchestrator.services.entries import PushError
 from orchestrator.services.ingest import stream_done
-from orchestrator.services.stream_health import beat_note, counts_write
+from orchestrator.services.stream_health import counts_write
 from tests.orchestrator.conftest import attempt_add
 from tests.orchestrator.telemetry import lines, metrics, push
 
@@ -80,6 +83,103 @@ def test_lines_of_a_silent_ship_are_not_on_their_way(run: Run) -> None:
     Stream.objects.update(received=ago)
     ShipReport.objects.update(received=ago)
     assert trainer(run)["missing_are"] == "not delivered"
+    said = truth_read(run)["verdict"]
+    assert said["level"] == "warning" and said["words"].startswith("Ship has been silent for 60 s.")
+    assert "10 lines are stored, each once. 15 lines are known to be missing" in said["words"]
+
+
+def test_a_silent_ship_may_hide_lines_that_nobody_knows_of(run: Run) -> None:
+    """The trainer goes on while ship hangs: that nothing is missing must not be claimed then."""
+    push(run, lines(1, 10))
+    told(run, 10)
+    assert trainer(run)["missing_are"] == "none"
+    assert truth_read(run)["verdict"]["words"].startswith("Nothing is missing: 10 lines are stored")
+    ago = timezone.now() - timedelta(minutes=5)
+    Stream.objects.update(received=ago)
+    ShipReport.objects.update(received=ago)
+    found = trainer(run)
+    assert (found["missing"], found["missing_are"], found["counted"]) == (0, "none known", ago)
+    said = truth_read(run)["verdict"]
+    assert said["level"] == "warning"
+    assert "silent for 5 min" in said["words"] and "waits in the journals" in said["words"]
+    Run.objects.update(complete=True)
+    run.refresh_from_db()
+    said = truth_read(run)["verdict"]
+    assert said["level"] == "good" and said["words"].startswith("Everything has arrived: 10 lines")
+    assert trainer(run)["missing_are"] == "none", "a ship that has delivered all may go"
+
+
+def test_the_verdict_tells_what_is_on_its_way_and_what_was_refused(run: Run) -> None:
+    assert truth_read(run)["verdict"]["level"] == "none"
+    push(run, lines(1, 1))
+    told(run, 3)
+    said = truth_read(run)["verdict"]
+    assert said["level"] == "live"
+    assert said["words"].startswith("1 line is stored, each once; 2 lines are on the way.")
+    with pytest.raises(PushError):
+        push(run, [{"seq": 2, "time": 0, "type": "dance"}])
+    counts_write(run_id=run.pk, attempt=1)
+    said = truth_read(run)["verdict"]
+    assert said["level"] == "warning" and "1 push was refused" in said["words"]
+
+
+def test_an_older_attempt_may_have_no_ship_any_more(run: Run) -> None:
+    push(run, lines(1, 4))
+    told(run, 4)
+    ShipReport.objects.update(received=timezone.now() - timedelta(hours=1))
+    Stream.objects.update(received=timezone.now() - timedelta(hours=1))
+    attempt_add(run, 2)
+    run.refresh_from_db()
+    assert truth_read(run, 1)["verdict"]["level"] == "good"
+    told(run, 9)
+    ShipReport.objects.update(received=timezone.now() - timedelta(hours=1))
+    said = truth_read(run, 1)["verdict"]
+    assert said["level"] == "warning" and "5 lines are known to be missing" in said["words"]
+
+
+def test_a_broken_promise_is_not_laid_at_the_trainers_door_while_ship_is_silent(run: Run) -> None:
+    push(run, [{**metrics(1), "time": time.time(), "expect_next_in": 20}])
+    told(run, 1)
+    run.refresh_from_db()
+    assert truth_read(run)["heartbeat"]["promise"] == "The trainer keeps its promise."
+    Stream.objects.update(received=timezone.now() - timedelta(seconds=50))
+    assert "broke its promise" in truth_read(run)["heartbeat"]["promise"]
+    ShipReport.objects.update(received=timezone.now() - timedelta(seconds=50))
+    assert truth_read(run)["heartbeat"]["promise"].startswith("The trainer may have spoken")
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "words"),
+    [
+        ({"last_contact": 3}, "contact", "heard 3 s ago; 45 s are allowed"),
+        ({"last_contact": 60}, "contact", "silent for 60 s; 45 s are allowed"),
+        ({"process": Process.EXITED}, "contact", "there is no process that would have to speak"),
+        ({"desired": Desired.STOP, "desired_by": "ada"}, "desired", "it is to stop, says ada"),
+        ({}, "desired", "it is to run"),
+        ({}, "process", "its trainer is at work"),
+        ({"phase": "train"}, "phase", "as the trainer said last"),
+        ({}, "data", "more comes while the attempt is at work"),
+        ({"process": Process.EXITED}, "data", "ship has not said that all is delivered"),
+        ({"complete": True}, "data", "as many lines are stored as ship counted"),
+    ],
+    ids=str,
+)
+def test_each_fact_says_what_it_means(
+    run: Run, facts: dict[str, Any], name: str, words: str
+) -> None:
+    now = timezone.now()
+    for fact, value in facts.items():
+        silent = fact == "last_contact"
+        setattr(run, fact, now - timedelta(seconds=value) if silent else value)
+    assert fact_words(run, now)[name] == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (89, "89 s"), (90, "2 min"), (5400, "2 h"), (200_000, "2 d")],
+)
+def test_a_span_is_told_in_one_unit(seconds: float, words: str) -> None:
+    assert span(seconds) == words
 
 
 def lag_of(run: Run, *lags: float) -> dict[str, Any]:
@@ -104,6 +204,13 @@ def test_lags_are_corrected_by_the_measured_clock(run: Run, ahead: float) -> Non
     assert found["lag_p50_s"] == pytest.approx(0.2)
     side = "ahead" if ahead > 0 else "behind"
     assert f"is {side} by 5.0 s" in truth_read(run)["clock"]["words"]
+
+
+def test_what_may_be_no_difference_corrects_no_lag(run: Run) -> None:
+    told(run, 1, clock=[-1.4, 1.4])
+    found = lag_of(run, 0.2, 0.2)
+    assert found["lag_p50_s"] == pytest.approx(0.2)
+    assert truth_read(run)["clock"]["correction_s"] == 0
 
 
 def test_a_clock_that_was_not_measured_is_judged_by_the_fastest_push(run: Run) -> None:
@@ -182,5 +289,7 @@ def test_every_figure_says_how_it_is_measured(run: Run) -> None:
     push(run, lines(1, 1))
     found = truth_read(run)
     figures = {*found["state"], *found["streams"][0]} - {"source", "name"}
-    figures |= set(found["heartbeat"]) | {f"clock_{name}" for name in found["clock"]}
+    figures |= set(found["heartbeat"])
+    for part in ("clock", "verdict"):
+        figures |= {f"{part}_{name}" for name in found[part]}
     assert figures == set(HELP)

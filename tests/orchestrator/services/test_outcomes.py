@@ -9,7 +9,16 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from orchestrator.models import Attempt, Checkpoint, Event, Process, Run, State, shown_state
+from orchestrator.models import (
+    Attempt,
+    Checkpoint,
+    Event,
+    Process,
+    Run,
+    ShipReport,
+    State,
+    shown_state,
+)
 from orchestrator.services.claims import run_claim
 from orchestrator.services.outcomes import events_apply
 from orchestrator.services.placement import schedule
@@ -190,6 +199,21 @@ def test_a_fenced_attempt_publishes_nothing_and_moves_nothing(working):
     assert (run.state, run.step, run.attempt) == ("starting", 0, 2)
     assert sorted(Checkpoint.objects.values_list("step", flat=True)) == [10, 20]
     assert Event.objects.filter(attempt=1, type="checkpoint").count() == 3
+
+
+@pytest.mark.parametrize("ahead", [7200.0, -7200.0])
+def test_a_clock_that_is_off_neither_fences_what_is_late_nor_lets_in_what_is_fenced(working, ahead):
+    run = say(working(), status("running"), saved(10))
+    run = say(run, status("failed", "killed", "gone"))
+    schedule()
+    run_claim(node=run.node, run_id=run.pk, attempt=2)
+    now = timezone.now()
+    ShipReport.objects.create(
+        run=run, attempt=1, received=now, clock_offset=ahead, clock_within=0.01
+    )
+    before, after = (time.time() + apart + ahead for apart in (-60, 60))
+    say(run, {**saved(20), "time": before}, {**saved(30), "time": after}, attempt=1)
+    assert sorted(Checkpoint.objects.values_list("step", flat=True)) == [10, 20]
 
 
 def test_the_effective_spec_comes_back_with_its_hash(working):

@@ -315,6 +315,23 @@ def test_a_trainer_that_breaks_its_promise_is_named_while_its_host_lives(working
     assert run.state == "running" and "The trainer has said nothing since" in run.reason
 
 
+def test_a_silent_trainer_is_not_blamed_while_ship_is_silent_too(working):
+    """Ship hangs, the trainer goes on: nobody here can know that it said nothing."""
+    from orchestrator.models import ShipReport, Stream
+
+    run = working()
+    heard = timezone.now() - timedelta(seconds=200)
+    Run.objects.filter(pk=run.pk).update(process=Process.ALIVE, expect_next_in=60)
+    Stream.objects.create(run=run, attempt=1, source="trainer", received=heard)
+    report = ShipReport.objects.create(run=run, attempt=1, received=heard)
+    sweep()
+    assert "It may have: ship, which carries its words, is silent too." in reason(run)
+    report.received = timezone.now()
+    report.save()
+    sweep()
+    assert "The trainer has said nothing since" in reason(run)
+
+
 def test_a_closed_node_gets_nothing_and_keeps_the_reason(joined, launch):
     node = joined("n1")
     run = launch()

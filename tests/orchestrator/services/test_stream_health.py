@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import DatabaseError
 
-from orchestrator.models import ShipReport, StreamHealth
+from orchestrator.models import StreamHealth
 from orchestrator.services import meters, stream_health
 from orchestrator.services.entries import PushError
-from orchestrator.services.stream_health import beat_note, counts_write
+from orchestrator.services.stream_health import counts_write
 from tests.orchestrator.conftest import attempt_add
 from tests.orchestrator.telemetry import lines, metrics, push, sample, stored_steps
 
@@ -121,45 +121,6 @@ def test_a_nul_in_a_refusal_can_be_kept(run: Run) -> None:
     with pytest.raises(PushError):
         push(run, [{"seq": 1, "time": 0, "type": "a\x00b"}])
     assert health(run).refused_pushes == 1
-
-
-def test_a_beat_keeps_what_ship_reports(run: Run) -> None:
-    journals = {"trainer": [7, 900, 0], "samples": [0, 0, 0], "host": [1, 80, 0]}
-    beat_note(run_id=run.pk, attempt=1, journals=journals, clock=[3.5, 0.01])
-    beat_note(run_id=run.pk, attempt=1, journals={**journals, "trainer": [9, 1000, 0]})
-    report = ShipReport.objects.get()
-    assert report.journals["trainer"] == [9, 1000, 0]
-    assert (report.clock_offset, report.clock_within) == (3.5, 0.01)
-
-
-def test_an_older_ship_reports_nothing(run: Run) -> None:
-    beat_note(run_id=run.pk, attempt=1)
-    assert not ShipReport.objects.exists()
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        {"journals": 3},
-        {"journals": {"diary": [1, 1, 0]}},
-        {"journals": {"trainer": [1, 1]}},
-        {"journals": {"trainer": [1, -1, 0]}},
-        {"journals": {"trainer": [True, 1, 0]}},
-        {"journals": {"trainer": [2**80, 1, 0]}},
-        {"clock": 3},
-        {"clock": ["x", 1]},
-        {"clock": [1]},
-        {"clock": ["NaN", 0]},
-        {"clock": [1e30, 0]},
-        {"clock": [0, -1]},
-        {"clock": [0, "Infinity"]},
-    ],
-    ids=str,
-)
-def test_a_faulty_beat_is_refused(run: Run, words: dict[str, Any]) -> None:
-    with pytest.raises(PushError):
-        beat_note(run_id=run.pk, attempt=1, **words)
-    assert not ShipReport.objects.exists()
 
 
 def test_a_rate_is_that_of_whole_seconds() -> None:
