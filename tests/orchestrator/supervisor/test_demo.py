@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from orchestrator.models import Attempt, Run, State, User
+from orchestrator.selectors.streams import cursors_of
 from orchestrator.supervisor.demo import Follower
 from tests.orchestrator.telemetry import metrics, push
 
@@ -26,8 +27,9 @@ def change(run: Run, **fields) -> None:
 
 
 def log(run: Run, key: str, *values: float) -> None:
-    Attempt.objects.create(run=run, number=1)
-    push(run, [metrics(step + 1, step, **{key: value}) for step, value in enumerate(values)])
+    Attempt.objects.get_or_create(run=run, number=1)
+    first = cursors_of(run_id=run.pk, attempt=1)["trainer"] + 1
+    push(run, [metrics(first + step, step, **{key: v}) for step, v in enumerate(values)])
 
 
 def test_it_speaks_when_a_run_moves_on_and_is_silent_otherwise(runs, capsys):
