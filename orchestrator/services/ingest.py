@@ -161,13 +161,15 @@ def stream_done(*, run_id: str, attempt: int, counts: dict[str, int]) -> dict[st
 
     Returns the cursors of the streams that are still short; empty when all is stored.
     """
-    unknown = counts.keys() - JOURNALS.keys()
-    if unknown or not all(isinstance(n, int) for n in counts.values()):
-        raise PushError(f"counts must hold a number of lines for {', '.join(JOURNALS)}")
+    if counts.keys() != JOURNALS.keys() or not all(type(n) is int for n in counts.values()):
+        raise PushError(f"counts must hold a number of lines for each of {', '.join(JOURNALS)}")
     with transaction.atomic():
         stored = dict(
             Stream.objects.filter(run_id=run_id, attempt=attempt).values_list("source", "cursor")
         )
+        for source, cursor in stored.items():
+            if counts[source] < cursor:
+                raise PushError(f"counts says {counts[source]} of {source}; {cursor} are stored")
         short = {s: stored.get(s, 0) for s, n in counts.items() if stored.get(s, 0) < n}
         if not short:
             Run.objects.filter(pk=run_id, attempt=attempt).update(complete=True)

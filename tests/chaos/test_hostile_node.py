@@ -208,7 +208,9 @@ async def test_an_old_attempt_is_told_to_stop_and_speaks_for_itself_alone(
             await line.send(frame)
             ack = json.loads(await line.recv())
             assert (ack["cursor"], ack["want"], ack["cause"]) == (cursor, "stop", "fenced")
-        await line.send(json.dumps({"op": "done", "counts": {"trainer": 2}}))
+        await line.send(
+            json.dumps({"op": "done", "counts": {"trainer": 2, "samples": 0, "host": 0}})
+        )
         assert json.loads(await line.recv())["op"] == "bye"
     after = stack.run(run_id)
     assert after == before and (after["state"], after["step"]) == ("running", 0)

@@ -376,6 +376,26 @@ def test_done_waits_for_every_line(run: Run) -> None:
     assert run.complete
 
 
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        ({}, "each of trainer"),
+        ({"trainer": 3}, "each of trainer"),
+        ({"trainer": 3, "samples": 0, "host": True}, "each of trainer"),
+        ({"trainer": 3, "samples": 0, "host": 0, "diary": 0}, "each of trainer"),
+        ({"trainer": 2, "samples": 0, "host": 0}, "counts says 2 of trainer; 3 are stored"),
+    ],
+)
+def test_done_names_every_journal_and_no_fewer_lines_than_are_stored(
+    run: Run, counts: dict[str, Any], sentence: str
+) -> None:
+    push(run, lines(1, 3))
+    with pytest.raises(PushError, match=sentence):
+        stream_done(run_id=run.pk, attempt=1, counts=counts)
+    run.refresh_from_db()
+    assert not run.complete
+
+
 def test_a_frame_of_the_wire_is_what_is_stored(run: Run) -> None:
     """Through JSON as `ship` sends it."""
     events = json.loads(json.dumps([metrics(1, **{"rewards/exact match/mean": 0.5, "δ": 1})]))
