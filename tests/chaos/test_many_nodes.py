@@ -147,7 +147,7 @@ def test_a_run_that_is_paused_goes_on_elsewhere_as_if_it_had_never_stopped(site:
 
 
 def test_a_node_that_loses_its_power_loses_no_more_than_what_was_never_copied(site: Site) -> None:
-    run = site.launch(steps=400, batch={"prompts_per_step": 8})
+    run = site.launch(steps=100_000, batch={"prompts_per_step": 8})
     site.stack.wait(lambda: trains(site.stack, run), 90, "it does not train")
     first = site.nodes[site.stack.run(run)["node"]]
     site.stack.wait(
