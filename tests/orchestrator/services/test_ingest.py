@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from orchestrator.models import Chunk, LogLine, Sample, Series, Stream
 from orchestrator.services import ingest, points
-from orchestrator.services.ingest import PushError, stream_done
+from orchestrator.services.ingest import PushError
 from tests.orchestrator.conftest import attempt_add
 from tests.orchestrator.telemetry import (
     T0,
@@ -362,38 +362,6 @@ def test_streams_of_one_run_do_not_lock_each_other_out(run: Run) -> None:
         thread.join()
     assert not failures
     assert (stored_steps(run), Sample.objects.count()) == ([*range(1, 40)], 39)
-
-
-def test_done_waits_for_every_line(run: Run) -> None:
-    push(run, lines(1, 3))
-    counts = {"trainer": 4, "samples": 0, "host": 0}
-    assert stream_done(run_id=run.pk, attempt=1, counts=counts) == {"trainer": 3}
-    run.refresh_from_db()
-    assert not run.complete
-    push(run, lines(4, 4))
-    assert stream_done(run_id=run.pk, attempt=1, counts=counts) == {}
-    run.refresh_from_db()
-    assert run.complete
-
-
-@pytest.mark.parametrize(
-    ("counts", "sentence"),
-    [
-        ({}, "each of trainer"),
-        ({"trainer": 3}, "each of trainer"),
-        ({"trainer": 3, "samples": 0, "host": True}, "each of trainer"),
-        ({"trainer": 3, "samples": 0, "host": 0, "diary": 0}, "each of trainer"),
-        ({"trainer": 2, "samples": 0, "host": 0}, "counts says 2 of trainer; 3 are stored"),
-    ],
-)
-def test_done_names_every_journal_and_no_fewer_lines_than_are_stored(
-    run: Run, counts: dict[str, Any], sentence: str
-) -> None:
-    push(run, lines(1, 3))
-    with pytest.raises(PushError, match=sentence):
-        stream_done(run_id=run.pk, attempt=1, counts=counts)
-    run.refresh_from_db()
-    assert not run.complete
 
 
 def test_a_frame_of_the_wire_is_what_is_stored(run: Run) -> None:
