@@ -39,11 +39,16 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture
 def runs(stack: Stack) -> list[dict[str, Any]]:
     """A hostile one and its neighbour."""
-    command = [sys.executable, "-m", "tests.chaos.runs_make", "2", "2"]
-    made = subprocess.run(
+    return made(stack, attempts=1)
+
+
+def made(stack: Stack, attempts: int) -> list[dict[str, Any]]:
+    """Two runs of so many attempts each, the first of which is at work."""
+    command = [sys.executable, "-m", "tests.chaos.runs_make", "2", str(attempts)]
+    told = subprocess.run(
         command, env=stack.env, cwd=PROJECT_DIR, capture_output=True, text=True, check=True
     )
-    return json.loads(made.stdout)  # type: ignore[no-any-return]
+    return json.loads(told.stdout)  # type: ignore[no-any-return]
 
 
 async def test_a_huge_frame_is_refused_at_its_header(
@@ -188,10 +193,9 @@ async def test_a_faulty_frame_is_refused_in_words(
     assert not stored(stack, runs[0]["id"]).points
 
 
-async def test_an_old_attempt_is_told_to_stop_and_speaks_for_itself_alone(
-    stack: Stack, runs: list[dict[str, Any]]
-) -> None:
+async def test_an_old_attempt_is_told_to_stop_and_speaks_for_itself_alone(stack: Stack) -> None:
     """Its lines are kept, since they were journalled; they move nothing of the run."""
+    runs = made(stack, attempts=2)
     run_id, token = runs[0]["id"], runs[0]["tokens"][0]
     stack.query(
         "UPDATE orchestrator_run SET attempt = 2, last_contact = NULL WHERE id = %s RETURNING id",
