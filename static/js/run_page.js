@@ -62,9 +62,21 @@ const hear = {
 };
 
 let reloading = null;
-function reloadSoon() {
-  reloading ??= setTimeout(() => location.reload(), 600);
+/** Not under the hands of somebody who is writing, answers a dialog, or is on the way to another page. */
+function reloadSoon(wait = 600) {
+  reloading ??= setTimeout(() => {
+    reloading = null;
+    if (document.querySelector("dialog[open], textarea:focus, input:focus, select:focus")) reloadSoon();
+    else location.reload();
+  }, wait);
 }
+addEventListener("beforeunload", () => {
+  if (!reloading) return;
+  clearTimeout(reloading);
+  reloading = null;
+  // Still here by then: it was a download.
+  reloadSoon(10_000);
+});
 
 showWidths(root);
 root.querySelector(".tabs [aria-current]").scrollIntoView({ inline: "center", block: "nearest" });

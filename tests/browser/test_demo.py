@@ -16,7 +16,7 @@ from tests.browser.served import Served
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -75,6 +75,11 @@ def complaints(page: Page) -> Iterator[list[str]]:
     page.remove_listener("pageerror", failed)
 
 
+def late(route: Route) -> None:
+    time.sleep(2)
+    route.continue_()
+
+
 def test_a_recipe_is_launched_watched_and_stopped(page: Page, complaints: list[str]) -> None:
     """One journey, in the order in which a newcomer makes it."""
     page.locator(".recipe a", has_text=re.compile("sort", re.IGNORECASE)).first.click()
@@ -93,6 +98,8 @@ def test_a_recipe_is_launched_watched_and_stopped(page: Page, complaints: list[s
     page.get_by_role("button", name="Stop and save").click()
     page.locator("dialog").get_by_role("button", name="Stop and save").click()
     page.wait_for_selector(".run-head .pill[data-state=stopped]", timeout=MINUTE)
+    # Slower to answer than the page is to load itself again when its run ends.
+    page.route("**/checkpoints/", late)
     page.get_by_role("link", name="Checkpoints", exact=True).last.click()
     page.wait_for_selector("td code")
     assert complaints == []
