@@ -88,11 +88,11 @@ class OnlineLearner:
         if self.critic is not None:
             self.critic.zero_grad()
         if skipped:
-            # Without a forward pass they still count in every denominator; their ratio is taken as 1.
+            # Without a forward pass they still count in every denominator of the loss.
             quiet = rows_of(whole, silent_B.nonzero()[:, 0].tolist())
             quiet.logp_BT, quiet.entropy_BT = quiet.old_logp_BT, quiet.old_entropy_BT
             yield objective.loss(quiet)
-        ratios = Ratios(skipped)
+        ratios = Ratios()
         heard = [answer for answer in self.mine if not silent_B[place[answer]]]
         for rows, chosen in self._collector.plan(buffer, heard):
             means.add("batch/pad_frac", *padding(rows))

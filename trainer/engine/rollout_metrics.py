@@ -126,11 +126,13 @@ def samples_of(
 
 
 class Ratios:
-    """Sampler against trainer, and the effective sample size of the token ratios of one update."""
+    """Sampler against trainer, and the effective sample size of the token ratios of one update.
 
-    def __init__(self, ones: float) -> None:
-        """`ones` tokens went without a forward pass: their ratio is taken as 1."""
-        self._count = self._sum = self._squares = ones
+    Tokens that went without a forward pass have no ratio that anybody knows, and are not counted.
+    """
+
+    def __init__(self) -> None:
+        self._count = self._sum = self._squares = 0.0
         self._gap = self._gap_count = self._worst = 0.0
 
     def add(self, logp_BT: torch.Tensor, old_BT: torch.Tensor, mask_BT: torch.Tensor) -> None:

@@ -58,6 +58,23 @@ def test_bug_45_an_updates_metrics_are_those_of_its_tokens(session, graded, beta
     assert {key: values[key] for key in wanted} == pytest.approx(wanted, rel=2e-4)
 
 
+def test_the_effective_sample_size_counts_only_tokens_whose_ratio_is_known(session, graded):
+    """Silent answers get no forward pass: taken as ratios of 1 they would make any update look on policy."""
+    policy = make_policy()
+    learner, state, means = gathered(session, policy, "objective.type=grpo")
+    learner.buffer.advantage_NA[:4] = 0
+    nudged(policy, 0.1)
+    _, _, values = gradient(learner, state, means)
+    assert values["groups/skipped_tokens_frac"] > 0
+    heard = [answer for answer in sampled_answers(session, policy)[4:] if answer.advantage]
+    with torch.no_grad():
+        logps = [answer.logp_T(policy) - torch.tensor(answer.logps) for answer in heard]
+    ratio = torch.cat(logps).double().exp().numpy()
+    wanted = ratio.sum() ** 2 / (ratio**2).sum() / len(ratio)
+    assert wanted < 0.97
+    assert values["ess"] == pytest.approx(wanted, rel=2e-4)
+
+
 def test_bug_45_a_rollouts_metrics_are_those_of_its_answers(session, graded):
     policy = make_policy()
     options = [
