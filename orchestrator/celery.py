@@ -70,6 +70,11 @@ app.conf.update(
             "schedule": 2.0,
             "options": {"expires": 2.0},
         },
+        "remove": {
+            "task": "orchestrator.tasks.remove",
+            "schedule": 2.0,
+            "options": {"expires": 2.0},
+        },
         "keep-house": {
             "task": "orchestrator.tasks.keep_house",
             "schedule": 60.0,

@@ -7,7 +7,7 @@ from celery import shared_task
 from orchestrator.node.launch import order_take
 from orchestrator.services import compaction, placement, retention
 from orchestrator.services.pulse import pulse_touch
-from orchestrator.services.shelf import removals_finish
+from orchestrator.services.removals import removals_work
 
 CONTROL = "control"
 
@@ -23,13 +23,18 @@ def schedule() -> int:
 def sweep() -> None:
     """Send lost messages again and notice who fell silent."""
     placement.sweep()
-    removals_finish()
 
 
 @shared_task
 def pack() -> int:
     """Pack points into blocks."""
     return compaction.pack_due().points
+
+
+@shared_task
+def remove() -> None:
+    """Go on with deleting runs."""
+    removals_work()
 
 
 @shared_task

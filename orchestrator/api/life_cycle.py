@@ -16,7 +16,7 @@ from orchestrator.selectors.forks import lineage_read
 from orchestrator.selectors.removals import removal_shape, removals_list
 from orchestrator.selectors.run_seams import run_seams as seams_of
 from orchestrator.selectors.series import series_keys
-from orchestrator.services import live_knobs, shelf
+from orchestrator.services import live_knobs, removals, shelf
 
 router = Router(tags=["runs"])
 
@@ -127,7 +127,7 @@ def removal_list(
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     per_page: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> dict[str, Any]:
-    """Deleted runs and what was freed where, newest first."""
+    """Deleted runs, newest first: the rows that are gone so far, and what was freed where; until then `done` is null."""
     found, count = removals_list(page=page, per_page=per_page)
     return {"items": [removal_shape(one) for one in found], "count": count}
 
@@ -135,7 +135,7 @@ def removal_list(
 @router.post("/removals", auth=NodeToken(), response=dict[str, Any])
 def removal_report(request: HttpRequest, payload: RemovedIn) -> dict[str, Any]:
     """A node says what it has freed."""
-    told = shelf.removal_report(node=request.auth, run_id=payload.run, freed=payload.bytes)
+    told = removals.removal_report(node=request.auth, run_id=payload.run, freed=payload.bytes)
     return {"applied": told}
 
 

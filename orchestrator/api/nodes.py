@@ -14,7 +14,7 @@ from orchestrator.api.problems import Conflict, problem
 from orchestrator.api.shapes import Strict
 from orchestrator.services import claims, nodes
 from orchestrator.services.checkpoint_copies import copies_wanted
-from orchestrator.services.shelf import removals_of
+from orchestrator.services.removals import removals_of
 
 if TYPE_CHECKING:
     from orchestrator.models import Node

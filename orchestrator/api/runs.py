@@ -111,18 +111,20 @@ def run_patch(request: HttpRequest, run_id: str, payload: RunPatch) -> dict[str,
     return run_shape(run_or_404(run_id))
 
 
-@router.delete("/runs/{run_id}", auth=OPERATORS, response=Listed[RemovalOut])
-def run_delete(request: HttpRequest, run_id: str) -> dict[str, Any]:
+@router.delete("/runs/{run_id}", auth=OPERATORS, response={202: Listed[RemovalOut]})
+def run_delete(request: HttpRequest, run_id: str) -> tuple[int, dict[str, Any]]:
     """Delete a run that has ended: its rows, its files here, and by their next heartbeat those on nodes.
 
-    A run that goes on, or that another one still needs, is refused with 409. The answer says what was freed.
+    Answers at once; `GET /api/removals` says how far it has come and what was freed, and `GET /api/runs/ID` is
+    404 when the run is gone. Asking again changes nothing. A run that goes on, or that another one still needs,
+    is refused with 409.
     """
     owned(run_or_404(run_id), request.auth)
     try:
         found = shelf.run_delete(run_id=run_id, user=request.auth.user)
     except ValueError as error:
         raise Conflict(str(error)) from error
-    return {"items": [removal_shape(one) for one in found], "count": len(found)}
+    return 202, {"items": [removal_shape(one) for one in found], "count": len(found)}
 
 
 @router.get("/runs/{run_id}/spec", response=SpecOut)

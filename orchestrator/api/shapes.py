@@ -134,8 +134,9 @@ class RemovalOut(Schema):
     asked: datetime
     done: datetime | None
     bytes: int | None
-    """Freed there; null while the node has not spoken."""
+    """Freed there, or about to be; null while nobody has counted."""
     rows: dict[str, int]
+    """Deleted so far, by table; with the server's own part."""
 
 
 class CheckpointOut(Schema):

@@ -21,7 +21,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from orchestrator.models import Attempt, Checkpoint
+from orchestrator.models import Attempt, Checkpoint, Removal
 from orchestrator.selectors.inputs import checkpoint_place
 from orchestrator.selectors.reach import is_stored
 from orchestrator.services.dispatch import schedule_soon
@@ -80,7 +80,8 @@ def copies_wanted(node: Node) -> list[dict[str, Any]]:
     here = Checkpoint.objects.filter(
         deleted=None, run__attempts__node=node, run__attempts__number=F("attempt")
     )
-    found = here.exclude(stored=F("sha256")).order_by("-created")
+    leaving = Removal.objects.filter(node=None, done=None).values("run_id")
+    found = here.exclude(stored=F("sha256")).exclude(run__in=leaving).order_by("-created")
     return [place for one in found[:WANTED_AT_ONCE] if (place := checkpoint_place(one))]
 
 

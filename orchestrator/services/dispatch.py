@@ -33,6 +33,11 @@ def schedule_soon() -> None:
         _send("schedule", [], queue="control", expires=5)
 
 
+def remove_soon() -> None:
+    """Ask control to go on with what is to be deleted."""
+    _send("remove", [], queue="control", expires=5)
+
+
 def _send(task: str, arguments: list[str | int], *, queue: str, expires: int) -> bool:
     try:
         app.send_task(

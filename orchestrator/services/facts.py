@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from orchestrator.models import ENDED, Event, Role, Run
 from orchestrator.models.contact import state_now
+from orchestrator.selectors.removals import is_being_deleted
 from orchestrator.services.hints import hint
 
 if TYPE_CHECKING:
@@ -25,11 +26,16 @@ def run_locked(run_id: str) -> Run:
         raise ValueError(f"There is no run {run_id}.") from None
 
 
-def run_owned(run_id: str, user: User) -> Run:
-    """The run's row, locked, when this person may change it. Raises PermissionDenied."""
+def run_owned(run_id: str, user: User, *, deleted: bool = False) -> Run:
+    """The run's row, locked, when this person may change it. Raises PermissionDenied.
+
+    Unless `deleted`, raises ValueError for a run that is being deleted: nothing changes it any more.
+    """
     run = run_locked(run_id)
     if run.owner_id != user.pk and not user.has_role(Role.ADMIN):
         raise PermissionDenied("Only its owner or an admin may change a run.")
+    if not deleted and is_being_deleted(run_id):
+        raise ValueError("The run is being deleted.")
     return run
 
 

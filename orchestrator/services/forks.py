@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.models import Checkpoint, Run
 from orchestrator.selectors.forks import fork_name, fork_spec
+from orchestrator.selectors.removals import is_being_deleted
 from orchestrator.services.runs import run_create
 from trainer.specfile import set_path
 
@@ -58,6 +59,8 @@ def _parent(run_id: str) -> Run:
     parent = Run.objects.filter(pk=run_id).first()
     if parent is None:
         raise ValueError(f"There is no run {run_id}.")
+    if is_being_deleted(run_id):
+        raise ValueError(f"Run {parent} is being deleted.")
     return parent
 
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from orchestrator.models import Checkpoint, Dataset, Desired, Process, Run, State
 from orchestrator.selectors.inputs import data_sources
+from orchestrator.selectors.removals import is_being_deleted
 from orchestrator.services.dispatch import schedule_soon
 from orchestrator.services.facts import event_add, run_change, run_owned
 from orchestrator.services.hints import hint
@@ -207,7 +208,7 @@ def _named_things_exist(spec: dict[str, Any]) -> Run | None:
         if name.startswith(RUN_PREFIX):
             parent = Run.objects.filter(pk=name.removeprefix(RUN_PREFIX)).first()
             waits_for = waits_for or parent
-            if parent is None:
+            if parent is None or is_being_deleted(parent.pk):
                 problems.append(Problem(path=f"{part}.name", message=f"there is no {name}"))
         elif name.startswith(CHECKPOINT_PREFIX) and not _checkpoint_exists(name):
             problems.append(
@@ -221,7 +222,8 @@ def _named_things_exist(spec: dict[str, Any]) -> Run | None:
 
 def _checkpoint_exists(name: str) -> bool:
     pk = name.removeprefix(CHECKPOINT_PREFIX)
-    return Checkpoint.objects.filter(pk=pk, deleted=None).exists()
+    found = Checkpoint.objects.filter(pk=pk, deleted=None).first()
+    return found is not None and not is_being_deleted(found.run_id)
 
 
 def _mappings_apply(spec: dict[str, Any]) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from orchestrator.models import ENDED, Checkpoint, Process, Removal, Run, State
 from orchestrator.selectors.inputs import model_names
-from orchestrator.services.checkpoint_copies import copies_remove
+from orchestrator.services.dispatch import remove_soon
 from orchestrator.services.facts import event_add, run_change, run_owned
 from orchestrator.services.hints import hint
-from trainer.disk import folders_remove, run_folders
 from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
 
 if TYPE_CHECKING:
@@ -50,13 +48,16 @@ def _archived_set(run: Run, user: User, moment: Any) -> None:
 
 
 def run_delete(*, run_id: str, user: User) -> list[Removal]:
-    """Delete a run for good: rows here, files on the server's disk and on every node that worked on it.
+    """Ask for a run to be deleted for good: its rows, and its files here and on every node that worked on it.
 
-    Returns what was freed here and what nodes have still to free. Raises ValueError for a run that lives
-    or that another one still needs.
+    From now on lists leave it out and nothing changes it; the control worker does the rest (`removals`).
+    Returns what is asked, one of it for each disk; the same again for a run that is being deleted already.
+    Raises ValueError for a run that lives or that another one still needs.
     """
     with transaction.atomic():
-        run = run_owned(run_id, user)
+        run = run_owned(run_id, user, deleted=True)
+        if asked := list(Removal.objects.filter(run_id=run_id).order_by("pk")):
+            return asked
         if not _is_over(run):
             raise ValueError(
                 f"A run that lives is not deleted: this one is {run.state}. Stop it first."
@@ -71,41 +72,14 @@ def run_delete(*, run_id: str, user: User) -> list[Removal]:
             if row.node is not None and not row.node.local and row.node.revoked is None
         }
         facts = {"run_id": run.pk, "name": run.name, "by": user.get_username()}
-        found = [
+        found = Removal.objects.bulk_create(
             Removal(node=node, checkpoints=checkpoints, **facts) for node in (None, *nodes.values())
-        ]
-        _, rows = run.delete()
-        found[0].rows = {name.rpartition(".")[2].lower(): count for name, count in rows.items()}
-        Removal.objects.bulk_create(found)
-        hint("run", run=facts["run_id"])
-    _server_free(found[0])
+        )
+        reason = f"Being deleted, as {user.get_username()} asked: its rows and files go bit by bit."
+        run_change(run, who=user.get_username(), archived=timezone.now(), reason=reason)
+        hint("run", run=run.pk)
+        transaction.on_commit(remove_soon)
     return found
-
-
-def _server_free(removal: Removal) -> None:
-    """Remove the files on the server's disk; only once the rows are gone for good."""
-    folders = run_folders(settings.ANNEAL_DATA_DIR, removal.run_id, removal.checkpoints)
-    freed = folders_remove(folders) + copies_remove(removal.run_id)
-    removal.bytes, removal.done = freed, timezone.now()
-    Removal.objects.filter(pk=removal.pk).update(bytes=freed, done=removal.done)
-
-
-def removals_finish() -> None:
-    """Free what a server that went down in the middle has left on its own disk."""
-    for removal in Removal.objects.filter(node=None, done=None):
-        _server_free(removal)
-
-
-def removals_of(node: Node) -> list[dict[str, Any]]:
-    """What a node has still to free: `{run, checkpoints}`."""
-    asked = Removal.objects.filter(node=node, done=None).order_by("pk")
-    return [{"run": one.run_id, "checkpoints": one.checkpoints} for one in asked]
-
-
-def removal_report(*, node: Node, run_id: str, freed: int) -> bool:
-    """Note what a node freed; False when nobody asked it to."""
-    asked = Removal.objects.filter(node=node, run_id=run_id, done=None)
-    return asked.update(done=timezone.now(), bytes=max(0, freed)) == 1
 
 
 def _is_over(run: Run) -> bool:

@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from orchestrator.models import ENDED, Role, Run, State
-from orchestrator.selectors.removals import removal_words
+from orchestrator.selectors.removals import is_being_deleted, was_deleted
 from orchestrator.selectors.run_advice import advice, cause_words, deadlines
 from orchestrator.selectors.run_words import method_chips, spec_of
 from orchestrator.selectors.runs import run_shape
@@ -130,7 +130,8 @@ def _render(
     request: HttpRequest, run: Run, tab: str, status: int = 200, **more: Any
 ) -> HttpResponse:
     title, content = run_tabs.TABS[tab]
-    actions = _actions(run, request.user)
+    leaving = is_being_deleted(run.pk)
+    actions = [] if leaving else _actions(run, request.user)
     context = {
         "run": run,
         "shape": run_shape(run),
@@ -138,8 +139,9 @@ def _render(
         "advice": advice(run),
         "cause": cause_words(run),
         "ended": run.state in ENDED,
-        "may_launch": request.user.has_role(Role.OPERATOR),
-        "may_change": may_change(request.user, run),
+        "leaving": leaving,
+        "may_launch": request.user.has_role(Role.OPERATOR) and not leaving,
+        "may_change": may_change(request.user, run) and not leaving,
         "actions": [action for action in actions if action["where"] == "head"],
         "requests": [action for action in actions if action["where"] == "steer"],
         "deadlines": deadlines(run),
@@ -156,12 +158,14 @@ def act(request: HttpRequest, run_id: str, verb: str) -> HttpResponse:
     if verb not in ACTIONS:
         raise Http404("nothing is called that")
     try:
-        found = run_ask(get_object_or_404(Run, pk=run_id), verb, request.user)
+        if verb == "delete" and not Run.objects.filter(pk=run_id).exists() and was_deleted(run_id):
+            # Asked a second time, by another tab or an impatient click.
+            return redirect("runs")
+        run_ask(get_object_or_404(Run, pk=run_id), verb, request.user)
     except ValueError as problem:
         messages.error(request, str(problem))
         return redirect("run", run_id=run_id)
     if verb == "delete":
-        messages.success(request, removal_words(found))
         return redirect("runs")
     messages.success(request, ACTIONS[verb].told)
     if ACTIONS[verb].where == "steer":

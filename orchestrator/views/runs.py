@@ -8,10 +8,13 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from orchestrator.models import Role, Run, State
+from orchestrator.selectors.removals import removals_shown
 from orchestrator.selectors.run_rows import run_rows, state_counts, tags_in_use
 from orchestrator.selectors.runs import Archived, runs_list
 from orchestrator.selectors.spec_start import recipe_cards
@@ -33,6 +36,7 @@ def page(request: HttpRequest) -> HttpResponse:
     context = _listed(request)
     context |= {"states": state_counts(), "tags": tags_in_use()}
     context["archived"] = Run.objects.filter(archived__isnull=False).count()
+    context["removals"] = removals_shown(timezone.now())
     context["may_launch"] = request.user.has_role(Role.OPERATOR)
     if not context["count"] and not context["filtered"]:
         context["recipes"] = recipe_cards()[:FIRST_RECIPES]
@@ -43,6 +47,13 @@ def page(request: HttpRequest) -> HttpResponse:
 def rows(request: HttpRequest) -> HttpResponse:
     """The rows alone, under the same filters, for a list that has heard of a new run."""
     return render(request, "runs/rows.html", _listed(request))
+
+
+@never_cache
+@require_GET
+def removals(request: HttpRequest) -> HttpResponse:
+    """What is being deleted and what has just gone, for a list that keeps it fresh."""
+    return render(request, "runs/removals.html", {"removals": removals_shown(timezone.now())})
 
 
 @require_POST

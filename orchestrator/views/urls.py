@@ -64,6 +64,7 @@ urlpatterns = [
     path("datasets/<id:dataset_id>/delete/", datasets.delete, name="dataset-delete"),
     path("runs/", runs.page, name="runs"),
     path("runs/rows/", runs.rows, name="runs-rows"),
+    path("runs/removals/", runs.removals, name="runs-removals"),
     path("runs/stop/", runs.stop, name="runs-stop"),
     path("runs/<id:run_id>/", run.page, name="run"),
     path("runs/<id:run_id>/do/<slug:verb>/", run.act, name="run-act"),

@@ -1,8 +1,11 @@
 /** The run list: rows keep themselves fresh and never move under the pointer. */
 import { confirmForms } from "./confirm.js";
 import { showConnection } from "./connection.js";
+import { watchRemovals } from "./removals.js";
 import { showRun, showWidths } from "./run_fields.js";
 import { connect } from "./socket.js";
+
+watchRemovals(document.querySelector("[data-removals]"));
 
 const form = document.querySelector("[data-runs]");
 

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.models import Checkpoint, Event, Process, Run
 from orchestrator.services.forks import run_fork
+from orchestrator.services.removals import removals_work
 from tests.orchestrator.conftest import SPEC, attempt_add
 from tests.orchestrator.telemetry import metrics, push
 
@@ -93,9 +94,18 @@ def test_a_run_that_lives_is_not_deleted_and_an_ended_one_says_what_it_freed(ask
     Run.objects.update(process=Process.EXITED, cause="finished", state="finished")
     run_id = run.pk
     status, found = ask("DELETE", f"/runs/{run_id}")
-    assert status == 200 and found["items"][0]["rows"]["run"] == 1
+    assert (status, found["items"][0]["done"]) == (202, None)
+    assert ask("GET", f"/runs/{run_id}")[1]["reason"].startswith("Being deleted, as ada asked")
+    assert ask("GET", "/runs")[1]["count"] == 0
+    assert ask("DELETE", f"/runs/{run_id}") == (202, found)
+    status, problem = ask("POST", f"/runs/{run_id}/retry")
+    assert (status, problem["detail"]) == (409, "The run is being deleted.")
+    assert ask("PATCH", f"/runs/{run_id}", {"notes": "x"})[0] == 422
+    assert ask("POST", f"/runs/{run_id}/clone", {})[0] == 422
+    removals_work()
     assert ask("GET", f"/runs/{run_id}")[0] == 404
-    assert ask("GET", "/removals")[1]["items"][0]["run"] == run_id
+    told = ask("GET", "/removals")[1]["items"][-1]
+    assert (told["run"], told["rows"]["run"]) == (run_id, 1) and told["done"]
 
 
 def test_somebody_elses_run_is_neither_steered_nor_deleted(client, bob, bearer, parent):

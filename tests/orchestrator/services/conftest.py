@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
-from orchestrator.models import Node, Run
+from orchestrator.models import Checkpoint, Node, Run
 from orchestrator.services import dispatch
 from orchestrator.services.claims import run_claim
+from orchestrator.services.outcomes import Ending, attempt_end
 from orchestrator.services.placement import schedule
 from orchestrator.services.runs import run_create
 from orchestrator.services.tokens import digest_of
 from tests.orchestrator.conftest import SPEC
+from tests.orchestrator.telemetry import metrics, push, sample
 from trainer import registry
 
 if TYPE_CHECKING:
@@ -82,6 +86,26 @@ def working(joined: Callable[..., Node], launch: Callable[..., Run]) -> Callable
         assert schedule() == 1
         assert run_claim(node=node, run_id=run.pk, attempt=1) is not None
         run.refresh_from_db()
+        return run
+
+    return make
+
+
+@pytest.fixture
+def ended(working: Callable[..., Run]) -> Callable[..., Run]:
+    """A run that trained, with rows of every kind, and files on the server's disk."""
+
+    def make(**words: Any) -> Run:
+        run = working(**words)
+        push(run, [metrics(seq, loss=0.5, reward=0.1) for seq in range(1, 11)])
+        push(run, [sample(seq, step=1) for seq in range(1, 4)], source="samples", first=1)
+        attempt_end(run, 1, Ending("finished", "finished", "done"), who="t")
+        Checkpoint.objects.create(
+            run=run, attempt=1, step=10, path="checkpoints/step-10", sha256="0"
+        )
+        folder = settings.ANNEAL_DATA_DIR / "runs" / run.pk / "checkpoints" / "step-10"
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(os.urandom(300_000))
         return run
 
     return make
