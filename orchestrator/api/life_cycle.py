@@ -9,8 +9,10 @@ from ninja import Field, Query, Router, Schema
 
 from orchestrator.api.access import OPERATORS
 from orchestrator.api.nodes import NodeToken
-from orchestrator.api.runs import Key, _steer, run_or_404
+from orchestrator.api.runs import Key as Once
+from orchestrator.api.runs import _steer, run_or_404
 from orchestrator.api.shapes import Curve, Listed, RemovalOut, RunOut, Strict
+from orchestrator.api.telemetry import Key, Keys, keys_asked
 from orchestrator.selectors.changes import steering
 from orchestrator.selectors.forks import lineage_read
 from orchestrator.selectors.removals import removal_shape, removals_list
@@ -27,6 +29,8 @@ class KnobOut(Schema):
     """A knob that may change while the run goes on."""
 
     path: str
+    of: str
+    """The method that has it, where the path only numbers it: `exact-match` of `rewards.0.weight`."""
     spec: Any
     """Its value in the spec."""
     wanted: Any
@@ -92,13 +96,13 @@ class RemovedIn(Strict):
 
 
 @router.post("/runs/{run_id}/save", auth=OPERATORS, response=RunOut)
-def run_save(request: HttpRequest, run_id: str, idempotency_key: Key = None) -> dict[str, Any]:
+def run_save(request: HttpRequest, run_id: str, idempotency_key: Once = None) -> dict[str, Any]:
     """Save a checkpoint at the next step boundary."""
     return _steer(request, run_id, idempotency_key, live_knobs.run_request, what="save")
 
 
 @router.post("/runs/{run_id}/evaluate", auth=OPERATORS, response=RunOut)
-def run_evaluate(request: HttpRequest, run_id: str, idempotency_key: Key = None) -> dict[str, Any]:
+def run_evaluate(request: HttpRequest, run_id: str, idempotency_key: Once = None) -> dict[str, Any]:
     """Evaluate at the next step boundary."""
     return _steer(request, run_id, idempotency_key, live_knobs.run_request, what="evaluate")
 
@@ -110,13 +114,15 @@ def run_steering(request: HttpRequest, run_id: str) -> dict[str, Any]:
 
 
 @router.post("/runs/{run_id}/archive", auth=OPERATORS, response=RunOut)
-def run_archive(request: HttpRequest, run_id: str, idempotency_key: Key = None) -> dict[str, Any]:
+def run_archive(request: HttpRequest, run_id: str, idempotency_key: Once = None) -> dict[str, Any]:
     """Leave a run that has ended out of lists."""
     return _steer(request, run_id, idempotency_key, shelf.run_archive)
 
 
 @router.post("/runs/{run_id}/unarchive", auth=OPERATORS, response=RunOut)
-def run_unarchive(request: HttpRequest, run_id: str, idempotency_key: Key = None) -> dict[str, Any]:
+def run_unarchive(
+    request: HttpRequest, run_id: str, idempotency_key: Once = None
+) -> dict[str, Any]:
     """Put a run back into lists."""
     return _steer(request, run_id, idempotency_key, shelf.run_unarchive)
 
@@ -150,7 +156,8 @@ def run_lineage(
     request: HttpRequest,
     run_id: str,
     response: HttpResponse,
-    names: Annotated[str, Query(alias="keys", max_length=60_000)] = "",
+    names: Keys = "",
+    single: Key = (),
     x: str = "step",
     points: Annotated[int, Query(ge=6, le=100_000)] = 1500,
 ) -> list[dict[str, Any]]:
@@ -160,7 +167,7 @@ def run_lineage(
     begins; along time they lie where they were. Empty for a run that is no fork.
     """
     run = run_or_404(run_id)
-    wanted = list(dict.fromkeys(key for key in names.split(",") if key)) or series_keys(run)
+    wanted = keys_asked(names, single) or series_keys(run)
     if len(wanted) > KEYS_MOST:
         raise ValueError(f"{len(wanted)} metrics at once; {KEYS_MOST} is the most")
     return lineage_read(run=run, keys=wanted, x=x, points=points)

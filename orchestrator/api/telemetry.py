@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router
@@ -14,6 +14,9 @@ from orchestrator.selectors.events import event_shape, events_list, log_line_sha
 from orchestrator.selectors.samples import sample_shape, samples_list
 from orchestrator.selectors.series import cursor_of, series_keys, series_read
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 router = Router(tags=["telemetry"])
 
 CURSOR_HEADER = "X-Anneal-Cursor"
@@ -21,6 +24,13 @@ KEYS_MOST = 500
 
 Page = Annotated[int, Query(ge=1, le=1_000_000)]
 PerPage = Annotated[int, Query(ge=1, le=500)]
+Keys = Annotated[str, Query(alias="keys", max_length=60_000)]
+Key = Annotated[list[str], Query(alias="key")]
+
+
+def keys_asked(names: str, single: Iterable[str]) -> list[str]:
+    """The metrics that a query names, each once: those of `key` as they are, `keys` with commas between."""
+    return list(dict.fromkeys(key for key in (*single, *names.split(",")) if key))
 
 
 @router.get("/runs/{run_id}/keys", response=list[str])
@@ -33,20 +43,24 @@ def run_keys(request: HttpRequest, run_id: str) -> list[str]:
 def run_series(
     request: HttpRequest,
     run_id: str,
-    names: Annotated[str, Query(alias="keys", max_length=60_000)] = "",
+    names: Keys = "",
+    single: Key = (),
     x: str = "step",
     points: Annotated[int, Query(ge=8, le=100_000)] = 1500,
     start: Annotated[float | None, Query(alias="from")] = None,
     end: Annotated[float | None, Query(alias="to")] = None,
     attempt: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
 ) -> HttpResponse:
-    """Curves by metric (all of them without `keys`), thinned to `points` without hiding a spike.
+    """Curves by metric, thinned to `points` without hiding a spike.
+
+    Metrics are named by `key=NAME`, as often as wanted, or by `keys=A,B` where no name holds a comma; without
+    either all come.
 
     The header `X-Anneal-Cursor` says where a socket continues.
     """
     run = run_or_404(run_id)
     cursor = cursor_of(run)
-    wanted = list(dict.fromkeys(key for key in names.split(",") if key)) or series_keys(run)
+    wanted = keys_asked(names, single) or series_keys(run)
     if len(wanted) > KEYS_MOST:
         raise ValueError(f"{len(wanted)} metrics at once; {KEYS_MOST} is the most")
     curves = series_read(

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from orchestrator.node.gpus import gpu_report
+from orchestrator.planner.limits import PROCESSES_MOST
 from trainer import registry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "vllm", "numpy")
-PROCESSES_MOST = 1
-"""Training processes that this version starts for one run; placement believes it."""
 
 
 def inventory(data_dir: Path) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def steering(run: Run) -> dict[str, Any]:
     knobs = [
         {
             "path": path,
+            "of": method_of(spec, path),
             "spec": own,
             "wanted": run.knobs.get(path, own),
             "counts": counts.get(path, own),
@@ -75,6 +76,13 @@ def steering(run: Run) -> dict[str, Any]:
         "may_evaluate": bool(spec.data.eval),
         "open": run.state not in ENDED and run.kind == "train",
     }
+
+
+def method_of(spec: RunSpec, path: str) -> str:
+    """The method whose knob this is where several of a kind stand in a list, such as one of the rewards; or ""."""
+    section, _, _ = path.rpartition(".")
+    numbered = section.rpartition(".")[2].isdecimal()
+    return str(getattr(value_at(spec, section), "type", "")) if numbered else ""
 
 
 def help_of(spec: RunSpec, path: str) -> str:

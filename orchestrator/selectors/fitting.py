@@ -45,7 +45,7 @@ def obstacle(run: Run, node: Node) -> str:
 
 def obstacle_of_spec(spec: dict[str, Any], node: Node) -> str:
     """What of the spec alone stands in the way: the same for every run with the same needs."""
-    rules = (_resources, _processes, _labels, _engine, _methods)
+    rules = (_processes, _resources, _labels, _engine, _methods)
     return next((said for rule in rules if (said := _said(node, rule(spec, node)))), "")
 
 
@@ -73,9 +73,9 @@ def _resources(spec: dict[str, Any], node: Node) -> Iterator[str]:
     large = [gpu for gpu in have if gpu.get("memory", 0) >= vram * GIB]
     least = gpus_wanted(spec) or 0
     if least > len(have):
-        yield f"has {len(have)} GPUs, {least} are needed"
+        yield f"has {_gpus(len(have))}, {least} {_are(least)} needed"
     if least > len(large):
-        yield f"has {len(large)} GPUs with {vram:g} GiB or more, {least} are needed"
+        yield f"has {_gpus(len(large))} with {vram:g} GiB or more, {least} {_are(least)} needed"
     if slots_needed(spec, node) > node.slots:
         yield f"has {node.slots} slots, {slots_needed(spec, node)} are needed"
     known_cpus = node.inventory.get("cpus", 0)
@@ -83,9 +83,17 @@ def _resources(spec: dict[str, Any], node: Node) -> Iterator[str]:
         yield f"has {known_cpus} CPU threads, {cpus} are needed"
 
 
+def _gpus(count: int) -> str:
+    return f"{count or 'no'} GPU{'' if count < 2 else 's'}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
 def _processes(spec: dict[str, Any], node: Node) -> Iterator[str]:
     """One training process per GPU: a node says how many it can start for one run."""
-    told, needed = node.inventory.get("processes"), slots_needed(spec, node)
+    told, needed = node.inventory.get("processes"), gpus_wanted(spec) or 1
     able = told if isinstance(told, int) else 1
     if needed > able:
         yield (

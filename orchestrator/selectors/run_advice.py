@@ -6,6 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from orchestrator.models import State
+from orchestrator.planner.limits import MACHINES_MOST, PROCESSES_MOST
+from orchestrator.selectors.fitting import gpus_wanted
 from trainer.escalation import GRACE, TERM_GRACE
 
 if TYPE_CHECKING:
@@ -52,6 +54,12 @@ def deadlines(run: Run) -> str:
     )
 
 
+def _never_starts(run: Run) -> bool:
+    """Whether it asks for more processes or machines than this version starts for one run."""
+    machines = run.spec.get("resources", {}).get("nodes", 1)
+    return (gpus_wanted(run.spec) or 1) > PROCESSES_MOST or int(machines) > MACHINES_MOST
+
+
 def cause_words(run: Run) -> str:
     """The cause of its end in a few words."""
     return _CAUSE_WORDS.get(run.cause, run.cause)
@@ -65,6 +73,8 @@ def advice(run: Run) -> str:
         return (
             "It made way for a run of higher priority, and goes on from its checkpoint in its turn."
         )
+    if run.state == State.QUEUED and _never_starts(run):
+        return "It does not start by itself: cancel it, clone it, and lower what it asks for."
     if run.state == State.QUEUED:
         return "It starts by itself as soon as a node that fits has a free slot."
     if run.state == State.PAUSED:

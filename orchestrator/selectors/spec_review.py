@@ -9,6 +9,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.planner.limits import MACHINES_MOST, PROCESSES_MOST
 from orchestrator.selectors.knob_text import number_text
 from orchestrator.selectors.spec_arithmetic import forecast, sentences
 from orchestrator.selectors.spec_schema import methods_of, section_knobs, top_knobs
@@ -54,6 +55,7 @@ def warnings(raw: Any, spec: RunSpec | None) -> list[Problem]:
 
 
 def _doubts(spec: RunSpec) -> Iterator[Problem]:
+    yield from _never_starts(spec)
     if spec.kind == "evaluate":
         return
     if not spec.data.eval:
@@ -79,6 +81,23 @@ def _doubts(spec: RunSpec) -> Iterator[Problem]:
                 path=f"data.eval.{number}.split",
                 message=f"{item.source} {item.split} is trained on as well: this measures memory",
             )
+
+
+def _never_starts(spec: RunSpec) -> Iterator[Problem]:
+    """What is planned and waits, because this version cannot start it."""
+    gpus, machines = spec.resources.gpus, spec.resources.nodes
+    if isinstance(gpus, int) and gpus > PROCESSES_MOST:
+        yield Problem(
+            path="resources.gpus",
+            message=f"it would wait and not start: no node starts more than {PROCESSES_MOST} training process "
+            f"for a run yet, and {gpus} GPUs need {gpus}; set it to 1",
+        )
+    if machines > MACHINES_MOST:
+        yield Problem(
+            path="resources.nodes",
+            message=f"it would wait and not start: runs on several machines are not launched yet, and {machines} "
+            "are asked for; set it to 1",
+        )
 
 
 def _unhealthy(knobs: Iterable[Knob], value: Any, prefix: str) -> Iterator[Problem]:

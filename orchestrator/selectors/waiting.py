@@ -25,8 +25,6 @@ GRAINS = (
     (float("inf"), timedelta(hours=6)),
 )
 """Moments less far than so many seconds are rounded up to this: each step of another run moves them a little."""
-MACHINES_MOST = 1
-"""Machines on which this version can start one run."""
 
 
 def wait_sentence(wait: Wait, situation: Situation, by: datetime | None, now: datetime) -> str:

@@ -10,11 +10,11 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from orchestrator.models import ENDED, Attempt, Desired, Node, Process, Run, State
+from orchestrator.planner.limits import MACHINES_MOST
 from orchestrator.planner.plan import plan
 from orchestrator.selectors.inputs import final_checkpoint, parents_named
 from orchestrator.selectors.situation import Situation, situation_read
 from orchestrator.selectors.waiting import (
-    MACHINES_MOST,
     gang_sentence,
     no_node_sentence,
     none_fits_sentence,

@@ -42,11 +42,17 @@ def retain() -> int:
     now = timezone.now()
     IdempotencyKey.objects.filter(created__lt=now - KEYS_KEPT).delete()
     LoginLink.objects.filter(expires__lt=now - KEYS_KEPT).delete()
-    lost = _drop(LogLine, settings.ANNEAL_LOG_DAYS, "log lines")
-    return lost + _drop(Sample, settings.ANNEAL_SAMPLE_DAYS, "samples")
+    lost = _drop(LogLine, settings.ANNEAL_LOG_DAYS, "log line")
+    return lost + _drop(Sample, settings.ANNEAL_SAMPLE_DAYS, "sample")
 
 
-def _drop(kind: type[Model], days: float, words: str) -> int:
+def retention_words(count: int, noun: str, days: float) -> str:
+    """What the run's events say: "1 sample was deleted, 30 days after the run had ended"."""
+    gone = f"{count:,} {noun} was" if count == 1 else f"{count:,} {noun}s were"
+    return f"{gone} deleted, {days:g} {'day' if days == 1 else 'days'} after the run had ended"
+
+
+def _drop(kind: type[Model], days: float, noun: str) -> int:
     if not days:
         return 0
     ended = Run.objects.filter(state__in=ENDED, ended__lt=timezone.now() - timedelta(days=days))
@@ -56,7 +62,7 @@ def _drop(kind: type[Model], days: float, words: str) -> int:
     for run in runs:
         with transaction.atomic():
             count, _ = rows.filter(run=run).delete()
-            message = f"{count:,} {words} were deleted, {days:g} days after the run had ended"
+            message = retention_words(count, noun, days)
             Event.objects.create(
                 run=run,
                 attempt=run.attempt,

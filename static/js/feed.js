@@ -1,6 +1,6 @@
 /** The curves of one run: a snapshot by REST, then deltas by socket; on a gap the snapshot again. */
 import { createLineage } from "./lineage.js";
-import { curve, extend } from "./series.js";
+import { curve, extend, keysQuery } from "./series.js";
 
 const POINTS = 1500;
 const AGAIN = 2000;
@@ -35,7 +35,7 @@ export function createFeed({ run, url, lineageUrl, send, changed, failed }) {
     if (!wanted.size) return;
     loading?.abort();
     loading = new AbortController();
-    const query = new URLSearchParams({ keys: [...wanted].join(","), x: view.axis, points: POINTS });
+    const query = keysQuery([...wanted], { x: view.axis, points: POINTS });
     if (view.range) [query.set("from", view.range[0]), query.set("to", view.range[1])];
     try {
       const { signal } = loading;

@@ -1,5 +1,5 @@
 /** The curves of the runs that a run was forked from, each up to its fork. They are history: fetched once. */
-import { curve } from "./series.js";
+import { curve, keysQuery } from "./series.js";
 
 /** `fetchMissing(keys, axis)` gets what is not there yet; `before(axis)` gives segments by metric, youngest first. */
 export function createLineage(url, points) {
@@ -11,7 +11,7 @@ export function createLineage(url, points) {
     const segments = (known[axis] ??= {});
     const missing = keys.filter((key) => !(key in segments));
     if (!missing.length) return;
-    const query = new URLSearchParams({ keys: missing.join(","), x: axis, points });
+    const query = keysQuery(missing, { x: axis, points });
     const answer = await fetch(`${url}?${query}`, { signal, headers: { Accept: "application/json" } });
     if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
     Object.assign(segments, byKey(missing, await answer.json()));

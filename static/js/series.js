@@ -8,6 +8,13 @@ export const CAP = 6000;
 /** A number as it travels: non-finite ones are strings. */
 export const number = (value) => (typeof value === "string" ? NUMBERS[value] ?? NaN : value);
 
+/** What asks for the curves of metrics: each name in a parameter of its own, for it may hold a comma. */
+export function keysQuery(keys, rest) {
+  const query = new URLSearchParams(rest);
+  for (const key of keys) query.append("key", key);
+  return query;
+}
+
 /** A curve from its REST shape. */
 export function curve(shape) {
   const { x, total } = shape;

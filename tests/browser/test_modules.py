@@ -53,6 +53,14 @@ def test_a_delta_makes_a_curve_longer(module_page: Page) -> None:
     assert grown["curves"]["loss"]["newest"] == {"step": 3, "time": 9.0}
 
 
+def test_each_metric_is_asked_for_by_a_parameter_of_its_own(module_page: Page) -> None:
+    words = """async () => {
+      const { keysQuery } = await import("/js/series.js");
+      return keysQuery(["recall@1,5", "loss"], { x: "step" }).toString();
+    }"""
+    assert module_page.evaluate(words) == "x=step&key=recall%401%2C5&key=loss"
+
+
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_a_delta_that_does_not_fit_is_a_gap(module_page: Page, after: int) -> None:
     before = snapshot([1, 2], [0.5, 0.4], 2)

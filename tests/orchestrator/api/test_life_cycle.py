@@ -40,6 +40,7 @@ def test_knobs_are_changed_and_taken_back(ask, run):
     status, shape = ask("PATCH", f"/runs/{run.pk}", {"knobs": {"optimizer.lr": 2e-5}})
     assert (status, shape["knobs"]) == (200, {"optimizer.lr": 2e-5})
     _, found = ask("GET", f"/runs/{run.pk}/steering")
+    assert all(one["of"] == "" for one in found["knobs"]), "nothing of it is numbered"
     knob = next(one for one in found["knobs"] if one["path"] == "optimizer.lr")
     assert (knob["spec"], knob["wanted"], knob["waits"], found["open"]) == (1e-4, 2e-5, True, True)
     _, shape = ask("PATCH", f"/runs/{run.pk}", {"knobs": {"optimizer.lr": None}})

@@ -45,6 +45,16 @@ def test_without_keys_all_metrics_come(run: Run, get: Any) -> None:
     assert get("keys").json() == ["a", "b"]
 
 
+def test_a_name_with_a_comma_is_asked_for_by_a_parameter_of_its_own(run: Run, get: Any) -> None:
+    push(run, [metrics(1, loss=1.0, b=3.0, **{"eval/recall@1,5": 2.0})])
+    found = get("series", key=["eval/recall@1,5", "loss"]).json()
+    assert [found[key]["y"] for key in ("eval/recall@1,5", "loss")] == [[2.0], [1.0]]
+    assert list(get("series", key="loss", keys="b,loss").json()) == ["loss", "b"]
+    assert get("lineage", key="eval/recall@1,5").json() == []
+    many = [f"m{number}" for number in range(501)]
+    assert "500 is the most" in assert_problem(get("series", key=many), 422)["detail"]
+
+
 def test_curves_are_cut_and_thinned(run: Run, get: Any) -> None:
     push(run, [metrics(n) for n in range(1, 501)])
     found = get("series", keys="loss", points=60)

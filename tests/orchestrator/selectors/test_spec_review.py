@@ -129,6 +129,19 @@ def test_a_likely_mistake_is_pointed_at(parts: dict[str, Any], path: str) -> Non
     assert path in warned(with_parts(GRPO, **parts))
 
 
+@pytest.mark.parametrize(
+    ("knob", "words"), [("gpus", "2 GPUs need 2"), ("nodes", "2 are asked for")]
+)
+def test_what_this_version_cannot_start_is_said_before_the_launch(knob: str, words: str) -> None:
+    for part in (GRPO, {**GRPO, "kind": "evaluate"}):
+        review = spec_review(with_parts(part, resources={knob: 2}))
+        assert review["errors"] == []
+        told = {one["path"]: one["message"] for one in review["warnings"]}[f"resources.{knob}"]
+        assert told.startswith("it would wait and not start") and words in told
+        assert told.endswith("set it to 1")
+    assert f"resources.{knob}" not in warned(with_parts(GRPO, resources={knob: 1}))
+
+
 def test_problems_come_at_the_paths_of_the_form() -> None:
     raw = with_parts(GRPO, data={"train": [{"source": "noisy-sort", "options": {"noise": 7}}]})
     paths = [problem["path"] for problem in spec_review(raw)["errors"]]

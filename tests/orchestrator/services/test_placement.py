@@ -94,10 +94,10 @@ def test_every_waiting_run_says_why(joined, launch):
 @pytest.mark.parametrize(
     ("wants", "words"),
     [
-        ({"resources": {"gpus": 1}}, "has 0 GPUs, 1 are needed"),
+        ({"resources": {"gpus": 1}}, "has no GPU, 1 is needed"),
         ({"resources": {"cpus": 9}}, "has 4 CPU threads, 9 are needed"),
         ({"resources": {"labels": ["fast"]}}, "lacks the label fast"),
-        ({"resources": {"min_vram_gb": 8}}, "has 0 GPUs, 1 are needed"),
+        ({"resources": {"min_vram_gb": 8}}, "has no GPU, 1 is needed"),
     ],
 )
 def test_a_run_that_no_node_fits_says_what_is_missing(joined, launch, wants, words):

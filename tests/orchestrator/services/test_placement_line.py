@@ -13,6 +13,7 @@ from orchestrator.models import Attempt, Node, Process, Run
 from orchestrator.services import placement
 from orchestrator.services.claims import run_claim
 from orchestrator.services.outcomes import Ending, attempt_end
+from orchestrator.selectors.run_advice import advice
 from orchestrator.services.placement import schedule
 from orchestrator.services.runs import run_patch, run_stop
 
@@ -132,6 +133,20 @@ def test_what_is_told_stays_the_same_while_nothing_happens(
     assert (told(big), told(small)) == before
 
 
+def test_a_machine_without_gpus_is_no_place_for_several_either_and_says_the_lasting_reason(
+    joined, launch
+):
+    joined("n1", slots=1, gpus=[], processes=1)
+    run = launch(resources={"gpus": 2})
+    schedule()
+    assert "starts 1 training process for a run, 2 are needed (resources.gpus)" in told(run)[1]
+    one = launch(resources={"gpus": 1})
+    schedule()
+    one.refresh_from_db()
+    assert one.reason == "No node fits: n1 has no GPU, 1 is needed."
+    assert advice(one).startswith("It starts by itself")
+
+
 def test_several_processes_wait_for_a_node_that_can_start_them(joined, launch):
     node = joined("n1", slots=2, gpus=gpus(2), processes=1)
     run = launch(resources={"gpus": 2})
@@ -139,6 +154,8 @@ def test_several_processes_wait_for_a_node_that_can_start_them(joined, launch):
     assert told(run)[1] == (
         "No node fits: n1 starts 1 training process for a run, 2 are needed (resources.gpus)."
     )
+    run.refresh_from_db()
+    assert advice(run).startswith("It does not start by itself: cancel it, clone it")
     node.inventory["processes"] = 2
     node.save()
     assert schedule() == 1

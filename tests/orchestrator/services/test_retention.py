@@ -67,7 +67,7 @@ def test_log_lines_and_samples_go_after_their_days(told: Run, settings: Any) -> 
     messages = [event.data["message"] for event in Event.objects.order_by("pk")]
     assert messages == [
         "2 log lines were deleted, 30 days after the run had ended",
-        "1 samples were deleted, 60 days after the run had ended",
+        "1 sample was deleted, 60 days after the run had ended",
     ]
     assert stored_steps(told) == [1]
     assert retention.retain() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.models import Event, Process, Run
+from orchestrator.services.removals import removals_work
 from orchestrator.services.runs import run_patch
 
 GRPO = {
@@ -32,6 +33,7 @@ def page(ada, browser_of):
 
 def test_it_shows_each_live_knob_with_its_value_and_a_way_to_change_it(page, trains):
     text = page.get(f"/runs/{trains.pk}/steer/").content.decode()
+    assert '<span class="chip">exact-match</span>' in text, "which reward is number 0"
     for path in ("optimizer.lr", "objective.beta", "rollout.temperature", "rewards.0.weight"):
         assert f'name="{path}"' in text
     assert "Save now" in text and "Evaluate now" in text
@@ -140,13 +142,22 @@ def test_an_archived_run_leaves_the_list_and_is_found_behind_its_chip(page, trai
     assert f'data-run="{trains.pk}"' in page.get("/runs/").content.decode()
 
 
-def test_deleting_says_what_is_free_and_refuses_a_run_that_lives(page, trains):
+def test_deleting_answers_at_once_says_how_far_it_is_and_refuses_a_run_that_lives(page, trains):
     answer = page.post(f"/runs/{trains.pk}/do/delete/", follow=True)
     assert "Stop it first" in answer.content.decode() and Run.objects.exists()
     ended(trains)
     answer = page.post(f"/runs/{trains.pk}/do/delete/", follow=True)
     assert answer.redirect_chain[-1][0] == "/runs/"
-    assert "tiny is deleted" in answer.content.decode() and not Run.objects.exists()
+    assert "<b>tiny</b> being deleted" in answer.content.decode() and Run.objects.exists()
+    leaving = page.get(f"/runs/{trains.pk}/").content.decode()
+    assert "Being deleted, as ada asked" in leaving and "/do/retry/" not in leaving
+    assert page.post(f"/runs/{trains.pk}/do/delete/").status_code == 302, "a second click"
+    removals_work()
+    assert not Run.objects.exists()
+    told = page.get("/runs/removals/").content.decode()
+    assert "<b>tiny</b> deleted; " in told and "on this disk are free" in told
+    assert page.post(f"/runs/{trains.pk}/do/delete/").url == "/runs/", "a click in another tab"
+    assert page.post("/runs/aaaaaaaaaaaa/do/delete/").status_code == 404
 
 
 def test_a_fork_is_opened_in_the_form_and_knows_its_parent(page, finished, ada):

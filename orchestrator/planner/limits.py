@@ -1,0 +1,8 @@
+"""What this version can start for one run; what asks for more is planned, waits, and is told so before its launch."""
+
+from __future__ import annotations
+
+PROCESSES_MOST = 1
+"""Training processes that a node starts for one run: one for each of its GPUs."""
+MACHINES_MOST = 1
+"""Machines on which one run is started."""
