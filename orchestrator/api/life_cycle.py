@@ -133,7 +133,7 @@ def removal_list(
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     per_page: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> dict[str, Any]:
-    """Deleted runs, newest first: the rows that are gone so far, and what was freed where; until then `done` is null."""
+    """Deleted runs, newest first: the rows gone so far, and what was freed where; until then `done` is null."""
     found, count = removals_list(page=page, per_page=per_page)
     return {"items": [removal_shape(one) for one in found], "count": count}
 

@@ -12,6 +12,7 @@ from ninja.security import HttpBearer
 
 from orchestrator.api.problems import Conflict, problem
 from orchestrator.api.shapes import Strict
+from orchestrator.selectors.inputs import needed_still
 from orchestrator.services import claims, nodes
 from orchestrator.services.checkpoint_copies import copies_wanted
 from orchestrator.services.removals import removals_of
@@ -52,6 +53,8 @@ class Joined(Strict):
     name: str
     slots: int
     instance: str
+    local: bool
+    """Whether its data directory is this server's own."""
     broker: dict[str, Any]
     heartbeat_seconds: float
 
@@ -79,6 +82,13 @@ class HeartbeatIn(Strict):
     instance: str = Field("", max_length=32)
 
 
+class FetchedIds(Strict):
+    """Checkpoints by id, and data sets by the SHA-256 of their files."""
+
+    checkpoints: list[str] = Field(default_factory=list, max_length=10_000)
+    datasets: list[str] = Field(default_factory=list, max_length=10_000)
+
+
 @router.post("/nodes/join", auth=NodeToken(), response=Joined)
 def node_join(request: HttpRequest, payload: Join) -> dict[str, Any] | HttpResponse:
     """Join this machine as a node; the answer says where the broker is."""
@@ -94,6 +104,7 @@ def node_join(request: HttpRequest, payload: Join) -> dict[str, Any] | HttpRespo
         "name": node.name,
         "slots": node.slots,
         "instance": node.instance,
+        "local": node.local,
         "broker": nodes.broker_of(node),
         "heartbeat_seconds": nodes.HEARTBEAT_SECONDS,
     }
@@ -119,6 +130,12 @@ def claim_fail(request: HttpRequest, payload: FailIn) -> dict[str, Any]:
         message=payload.message,
     )
     return {"applied": told}
+
+
+@router.post("/fetched/needed", auth=NodeToken(), response=FetchedIds)
+def fetched_needed(request: HttpRequest, payload: FetchedIds) -> dict[str, list[str]]:
+    """Say which of the checkpoints and data sets that a node has fetched are named by runs that have not ended."""
+    return needed_still(**payload.model_dump())
 
 
 @router.post("/heartbeats", auth=NodeToken(), response=dict[str, Any])

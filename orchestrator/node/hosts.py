@@ -44,9 +44,14 @@ class Hosts:
         """The attempts whose host lives, as heartbeats name them."""
         return [
             {"run": attempt.path.parent.name, "attempt": attempt.number}
-            for attempt in self.open_attempts()
-            if _lives(attempt, "host") or _lives(attempt, "trainer")
+            for attempt in self.live_attempts()
         ]
+
+    def live_attempts(self) -> Iterator[AttemptDir]:
+        """The attempts whose host or trainer lives."""
+        for attempt in self.open_attempts():
+            if _lives(attempt, "host") or _lives(attempt, "trainer"):
+                yield attempt
 
     def open_attempts(self) -> Iterator[AttemptDir]:
         """Attempts that this machine still has something to do for."""
@@ -106,11 +111,10 @@ class Hosts:
     def gpus_of(self) -> dict[str, list[int]]:
         """The GPUs that each live run was given, by index."""
         found: dict[str, list[int]] = {}
-        for attempt in self.open_attempts():
-            if _lives(attempt, "host") or _lives(attempt, "trainer"):
-                with suppress(OSError, ValueError):
-                    given = json.loads(attempt.lease.read_text()).get("gpus", [])
-                    found[attempt.path.parent.name] = given
+        for attempt in self.live_attempts():
+            with suppress(OSError, ValueError):
+                given = json.loads(attempt.lease.read_text()).get("gpus", [])
+                found[attempt.path.parent.name] = given
         return found
 
     def _lease_point(self, attempt: AttemptDir, socket_url: str) -> None:
@@ -146,6 +150,11 @@ def _detached(command: list[str], env: dict[str, str] | None) -> subprocess.Pope
         env=env,
         start_new_session=True,
     )
+
+
+def is_noted(attempt: AttemptDir) -> bool:
+    """Whether a host has written down that it is at work on the attempt."""
+    return "host" in processes_read(attempt.processes)
 
 
 def _lives(attempt: AttemptDir, name: str) -> bool:

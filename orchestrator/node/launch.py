@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.node.courier import Courier
+from orchestrator.node.fetched import Fetched
 from orchestrator.node.gpus import gpus
-from orchestrator.node.hosts import Hosts, host_start
+from orchestrator.node.hosts import Hosts, host_start, is_noted
 from orchestrator.node.prepare import CannotPrepare, prepare
+from orchestrator.node.preparing import Preparing
 from orchestrator.node.server import Refused, Server, Unreachable
 from orchestrator.planner.limits import PROCESSES_MOST
 
@@ -26,8 +28,17 @@ GPU_WITHIN = 60.0
 """Seconds that a GPU may take to be given back by an attempt that is over."""
 
 
+NOTED_WITHIN = 15.0
+"""Seconds within which a new host has noted itself; until then its GPUs count as those of a preparation."""
+LOOK_EVERY = 0.2
+
+
 class GpuBusy(Exception):
     """A GPU that the server gave is still in use; the text says which."""
+
+
+class TakenForOver(Exception):
+    """The server gave the run up while it was prepared here: it may be at work elsewhere by now."""
 
 
 @dataclass
@@ -39,13 +50,17 @@ class ThisNode:
     data_dir: Path
     hosts: Hosts
     instance: str = ""
-    preparing: set[tuple[str, int]] = field(default_factory=set)
-    """Attempts that are claimed and whose host has not started yet: heartbeats vouch for them."""
+    preparing: Preparing = field(default_factory=Preparing)
+    heard: float = field(default_factory=time.monotonic)
+    """When the server last answered a heartbeat, by the monotonic clock."""
     courier: Courier = field(init=False)
     """Brings checkpoints to the server, beside everything else."""
+    fetched: Fetched = field(init=False)
+    """What was brought here, and when it goes."""
 
     def __post_init__(self) -> None:
         self.courier = Courier(self.server, self.data_dir)
+        self.fetched = Fetched(self.server, self.data_dir, self.hosts, self.preparing)
 
 
 _this: list[ThisNode] = []
@@ -72,22 +87,26 @@ def order_take(run_id: str, attempt: int) -> None:
         log.warning("claim of %s attempt %d: %s", run_id, attempt, error)
         return
     key = (run_id, attempt)
-    node.preparing.add(key)
+    node.preparing.begin(key)
     try:
         _start(node, order)
     except CannotPrepare as error:
         _fail(node, key, "bad-input", str(error))
     except GpuBusy as error:
         _fail(node, key, "gpu-busy", str(error))
+    except TakenForOver:
+        log.warning("%s attempt %d was taken for over while it was prepared", run_id, attempt)
     except Exception as error:
         # Whatever it was: the claim is ours, so nobody else would ever report it.
         log.exception("cannot start %s attempt %d", run_id, attempt)
         _fail(node, key, "crash", f"{node.name} could not start the run: {error}")
     finally:
-        node.preparing.discard(key)
+        node.preparing.end(key)
 
 
 def _start(node: ThisNode, order: dict[str, Any]) -> None:
+    key = (order["run_id"], order["attempt"])
+    claimed = time.monotonic()
     given = _gpus_for(node, order)
     prepared = prepare(order, data_dir=node.data_dir, server=node.server, gpus=given or [])
     env = dict(os.environ)
@@ -95,11 +114,23 @@ def _start(node: ThisNode, order: dict[str, Any]) -> None:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, given))
         # The driver counts by the bus; CUDA would put the fastest first.
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    _still_ours(node, key, claimed, order["lease_seconds"])
     trainer = ["--", sys.executable, "-m", "trainer", *prepared.arguments]
     host = host_start(prepared.attempt, trainer, env)
     # Reaped when it ends before we do; it does not notice when we end first.
     threading.Thread(target=host.wait, daemon=True).start()
-    log.info("started %s attempt %d (host %d)", order["run_id"], order["attempt"], host.pid)
+    log.info("started %s attempt %d (host %d)", *key, host.pid)
+    end = time.monotonic() + NOTED_WITHIN
+    while time.monotonic() < end and host.poll() is None and not is_noted(prepared.attempt):
+        time.sleep(LOOK_EVERY)
+
+
+def _still_ours(node: ThisNode, key: tuple[str, int], claimed: float, lease: float) -> None:
+    """Raise TakenForOver unless the run is ours, which nobody knows while the server is silent for a lease."""
+    while time.monotonic() - max(node.heard, claimed) > lease and not node.preparing.is_over(key):
+        time.sleep(LOOK_EVERY)
+    if node.preparing.is_over(key):
+        raise TakenForOver
 
 
 def _gpus_for(node: ThisNode, order: dict[str, Any]) -> list[int] | None:
@@ -119,8 +150,11 @@ def _gpus_for(node: ThisNode, order: dict[str, Any]) -> list[int] | None:
     if not have:
         return None
     # A fenced attempt may still be saving on it: the server knows that it is over, the GPU does not.
+    key = (order["run_id"], order["attempt"])
     deadline = time.monotonic() + GPU_WITHIN
-    while busy := set(given) & node.hosts.gpus_taken():
+    while busy := node.preparing.gpus_take(key, given, node.hosts.gpus_taken):
+        if node.preparing.is_over(key):
+            raise TakenForOver
         if time.monotonic() > deadline:
             raise GpuBusy(f"GPU {min(busy)} of {node.name} is still used by an earlier attempt.")
         time.sleep(0.5)

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.node.fetched import used
 from orchestrator.node.server import sha256_of
 from trainer.control import Control
 from trainer.rundir import RunDir, write_atomic
@@ -46,22 +47,30 @@ def prepare(order: dict[str, Any], *, data_dir: Path, server: Server, gpus: list
         if not order["continues_here"]:
             _strays_remove(run, place)
         _own_checkpoint(run, place, order["voids"], server)
+    uses: list[Path] = []
     arguments = ["resume", str(run.path), "--attempt", str(attempt.number)]
     for part, option in (("model", "--model-path"), ("reference", "--reference-path")):
         name = order["spec"].get(part, {}).get("name", "")
         if place := order["inputs"]["models"].get(name):
-            arguments += [option, str(_checkpoint(place, data_dir, server))]
+            uses.append(_checkpoint(place, data_dir, server))
+            arguments += [option, str(uses[-1])]
         elif name.startswith(("run:", "checkpoint:")):
             raise CannotPrepare(f"{part}.name: {name} has no checkpoint (any more).")
     for pk, dataset in order["inputs"]["datasets"].items():
-        arguments += ["--dataset", f"{pk}={_dataset(pk, dataset, data_dir, server)}"]
+        uses.append(_dataset(pk, dataset, data_dir, server))
+        arguments += ["--dataset", f"{pk}={uses[-1]}"]
     for number, step in order["voids"]:
         arguments += ["--void", f"{number}:{step}"]
     arguments += [f"{path}={json.dumps(value)}" for path, value in order["overrides"].items()]
     attempt.path.mkdir(parents=True, exist_ok=True)
     write_atomic(attempt.past, json.dumps(order["past"]))
     Control(knobs=order["knobs"], asks=order["asks"]).write(attempt.control)
-    lease = {"server": server.socket_url, "token": order["lease_token"], "gpus": gpus}
+    lease = {
+        "server": server.socket_url,
+        "token": order["lease_token"],
+        "gpus": gpus,
+        "uses": [path.relative_to(data_dir).as_posix() for path in uses],
+    }
     write_atomic(attempt.lease, json.dumps(lease), 0o600)
     return Prepared(attempt, arguments)
 
@@ -102,6 +111,7 @@ def _checkpoint(place: dict[str, Any], data_dir: Path, server: Server) -> Path:
     copy = data_dir / "fetched" / place["checkpoint"]
     if not _is_checkpoint(copy, place["sha256"]):
         _checkpoint_fetch(place, copy, server)
+    used(copy)
     return copy
 
 
@@ -145,6 +155,7 @@ def _dataset(pk: str, dataset: dict[str, Any], data_dir: Path, server: Server) -
     # The ending belongs to the name: the same bytes may be read as two formats.
     target = data_dir / "datasets" / f"{sha256}{ending_of(dataset['filename'])}"
     if target.is_file():
+        used(target)
         return target
     try:
         server.download(f"/datasets/{pk}/file", target, sha256)

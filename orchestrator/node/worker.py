@@ -93,6 +93,8 @@ def work(
     )
     beats.start()
     threading.Thread(target=node.courier.work, args=(ending,), daemon=True).start()
+    node.fetched.shares_server = joined.get("local", True)
+    threading.Thread(target=node.fetched.work, args=(ending,), daemon=True).start()
     _broker_use(app, joined["broker"])
     worker = app.Worker(
         hostname=f"node.{node.name}.{secrets.token_hex(3)}@%h",
@@ -148,9 +150,13 @@ def _beat(node: ThisNode, every: float, ending: threading.Event) -> None:
     while not ending.is_set():
         try:
             node.hosts.tend(node.server.socket_url)
+            asked = time.monotonic()
             answer = node.server.post("/heartbeats", _sign_of_life(node, every))
             for stale in answer["fenced"]:
+                node.preparing.fence((stale["run"], stale["attempt"]))
                 node.hosts.fence(stale["run"], stale["attempt"])
+            # Only now: whoever waits for this word must find what it brought.
+            node.heard = asked
             for gone in answer.get("remove", []):
                 _remove(node, gone)
             node.courier.told(answer["bring"])
@@ -174,9 +180,10 @@ def _remove(node: ThisNode, gone: dict[str, Any]) -> None:
 
 
 def _sign_of_life(node: ThisNode, every: float) -> dict[str, Any]:
-    preparing = [{"run": run, "attempt": attempt} for run, attempt in sorted(node.preparing)]
+    preparing = [{"run": run, "attempt": attempt} for run, attempt in node.preparing.attempts()]
+    gpus_of = {**node.hosts.gpus_of(), **node.preparing.gpus_of()}
     return {
-        "inventory": {**inventory(node.data_dir), "gpus_of": node.hosts.gpus_of()},
+        "inventory": {**inventory(node.data_dir), "gpus_of": gpus_of},
         "runs": [*node.hosts.live(), *preparing],
         "expect_next_in": PROMISE_BEATS * every,
         "instance": node.instance,

@@ -1,4 +1,4 @@
-"""What this version can start for one run; what asks for more is planned, waits, and is told so before its launch."""
+"""What this version can start for one run; what asks for more waits, and is told so before its launch."""
 
 from __future__ import annotations
 

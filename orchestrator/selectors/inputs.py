@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.models import Checkpoint, Dataset, Run
+from orchestrator.models import ENDED, Checkpoint, Dataset, Run
 from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from orchestrator.models import Node
 
 
@@ -56,6 +58,21 @@ def checkpoint_named(name: str) -> Checkpoint | None:
         return final_checkpoint(run) if run else None
     pk = name.removeprefix(CHECKPOINT_PREFIX)
     return Checkpoint.objects.filter(pk=pk, deleted=None).first()
+
+
+def needed_still(checkpoints: Iterable[str], datasets: Iterable[str]) -> dict[str, list[str]]:
+    """Of these checkpoints (ids) and data sets (SHA-256) the ones that a run that has not ended names."""
+    models: set[str] = set()
+    sources: set[str] = set()
+    for spec in Run.objects.exclude(state__in=ENDED).values_list("spec", flat=True):
+        models.update(model_names(spec))
+        sources.update(source.get("source", "") for source in data_sources(spec))
+    named = {found.pk for name in models if (found := checkpoint_named(name)) is not None}
+    hashes = Dataset.objects.filter(pk__in=sources).values_list("sha256", flat=True)
+    return {
+        "checkpoints": sorted(named & set(checkpoints)),
+        "datasets": sorted(set(hashes) & set(datasets)),
+    }
 
 
 def checkpoint_place(checkpoint: Checkpoint | None) -> dict[str, Any] | None:

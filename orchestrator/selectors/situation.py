@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 HELD = (Process.CLAIMED, Process.ALIVE)
 STARTUP = 120.0
 """Seconds that a run may take beside the training that `budget.max_minutes` limits: loading, saving."""
+GIVEN_UP = "node-lost"
+"""Cause of an attempt that nobody ended but the server, which heard nothing of it."""
 ENDING = 60.0
 """Seconds within which a run that people stop or pause is taken to be gone."""
 
@@ -58,7 +60,7 @@ def situation_read(
         demands.append(_demand(run, found, ready and bool(found)))
     facts = Facts(
         machines=tuple(map(_machine, open_nodes)),
-        holds=tuple(_holds(busy, {node.pk for node in nodes}, now)),
+        holds=(*_holds(busy, {node.pk for node in nodes}, now), *_strays(open_nodes, busy)),
         demands=tuple(demands),
         used={str(owner): used for owner, used in unit_seconds(now).items()},
     )
@@ -138,6 +140,30 @@ def _holds(busy: Iterable[Run], known: set[str], now: datetime) -> Iterable[Hold
             yields=yields,
             leaves_for=run.leaves_for if yields else "",
         )
+
+
+def _strays(nodes: Iterable[Node], busy: Iterable[Run]) -> Iterable[Hold]:
+    """GPUs in use by attempts that the server gave up without a word of theirs: their nodes are back, and say so.
+
+    The next answer to their heartbeats ends them; until then nobody else may have these GPUs.
+    """
+    held = {(run.pk, run.node_id) for run in busy}
+    for node in nodes:
+        for run_id, given in (node.inventory.get("gpus_of") or {}).items():
+            if not given or (run_id, node.pk) in held:
+                continue
+            last = Attempt.objects.select_related("run").filter(run=run_id, node=node)
+            stray = last.exclude(ended=None).order_by("-number").first()
+            if stray is not None and stray.cause == GIVEN_UP:
+                yield Hold(
+                    run=run_id,
+                    owner=str(stray.run.owner_id),
+                    machine=node.pk,
+                    slots=stray.slots,
+                    gpus=tuple(given),
+                    priority=stray.run.priority,
+                    ends_in=ENDING,
+                )
 
 
 def _ends_in(run: Run, at_work: float) -> float | None:

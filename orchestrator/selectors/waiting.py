@@ -25,6 +25,8 @@ GRAINS = (
     (float("inf"), timedelta(hours=6)),
 )
 """Moments less far than so many seconds are rounded up to this: each step of another run moves them a little."""
+NAMES_MOST = 6
+"""Nodes that a sentence names one by one."""
 
 
 def wait_sentence(wait: Wait, situation: Situation, by: datetime | None, now: datetime) -> str:
@@ -65,8 +67,16 @@ def gang_sentence(demand: Demand, situation: Situation) -> str:
 
 
 def none_fits_sentence(obstacles: Iterable[str]) -> str:
-    """What is missing on each of the open nodes."""
-    return f"No node fits: {'; '.join(sorted(obstacles))}."
+    """What is missing on each of the open nodes; those that lack the same are named together."""
+    by_what: dict[str, list[str]] = {}
+    for said in sorted(obstacles):
+        name, _, what = said.partition(" ")
+        by_what.setdefault(what, []).append(name)
+    parts = [
+        f"{names[0]} {what}" if len(names) == 1 else f"each of {_listed(names)} {what}"
+        for what, names in by_what.items()
+    ]
+    return f"No node fits: {'; '.join(parts)}."
 
 
 def no_node_sentence(nodes: list[Node]) -> str:
@@ -134,5 +144,11 @@ def _fits(situation: Situation, run_id: str) -> frozenset[str]:
     return next(one.fits for one in situation.facts.demands if one.run == run_id)
 
 
+def _listed(names: list[str]) -> str:
+    if len(names) > NAMES_MOST:
+        return f"{', '.join(names[: NAMES_MOST - 1])} and {len(names) - NAMES_MOST + 1} others"
+    return ", ".join(names)
+
+
 def _names(situation: Situation, ids: Iterable[str]) -> str:
-    return ", ".join(sorted(situation.nodes[pk].name for pk in ids))
+    return _listed(sorted(situation.nodes[pk].name for pk in ids))

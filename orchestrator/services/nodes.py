@@ -13,8 +13,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from orchestrator.data_dir import private_write
-from orchestrator.models import Node, Process, Run
+from orchestrator.models import Attempt, Node, Process, Run
 from orchestrator.models.contact import node_alive
+from orchestrator.selectors.situation import GIVEN_UP
 from orchestrator.services.hints import hint
 from orchestrator.services.node_labels import labels_checked, labels_joined
 from orchestrator.services.node_readings import reading_note
@@ -157,14 +158,17 @@ def node_heartbeat(
 
 
 def _vouch(node: Node, one: dict[str, Any]) -> bool:
-    """Note contact for an attempt that its node sees at work; False when it was fenced."""
+    """Note contact for an attempt that its node sees at work; False when it must end: a newer one has taken over,
+    or the server gave it up, and its room here is wanted."""
     run_id, attempt = str(one.get("run", ""))[:12], one.get("attempt")
     if not isinstance(attempt, int):
         return True
     mine = Run.objects.filter(pk=run_id, attempt=attempt, process__in=HELD, node=node)
     if mine.update(last_contact=timezone.now()):
         return True
-    return not Run.objects.filter(pk=run_id, attempt__gt=attempt).exists()
+    newer = Run.objects.filter(pk=run_id, attempt__gt=attempt)
+    given_up = Attempt.objects.filter(run=run_id, number=attempt, node=node, cause=GIVEN_UP)
+    return not (newer.exists() or given_up.exclude(ended=None).exists())
 
 
 def broker_of(node: Node) -> dict[str, Any]:
@@ -179,8 +183,17 @@ def _inventory_check(inventory: dict[str, Any]) -> None:
     gpus, methods = inventory.get("gpus", []), inventory.get("methods", {})
     listed = isinstance(gpus, list) and all(isinstance(gpu, dict) for gpu in gpus)
     counted = all(isinstance(gpu.get("memory", 0), int) for gpu in gpus) if listed else False
-    if not (counted and isinstance(methods, dict) and isinstance(inventory.get("cpus", 0), int)):
+    known = counted and isinstance(methods, dict) and isinstance(inventory.get("cpus", 0), int)
+    if not (known and _is_gpus_of(inventory.get("gpus_of") or {})):
         raise ValueError("The inventory is not one that this server understands.")
+
+
+def _is_gpus_of(told: Any) -> bool:
+    """Whether it says which run has which GPUs: {run: [index]}."""
+    return isinstance(told, dict) and all(
+        isinstance(given, list) and all(type(index) is int for index in given)
+        for given in told.values()
+    )
 
 
 def _proof_ensure(data_dir: Path) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +15,8 @@ from orchestrator.node import launch
 from orchestrator.node.hosts import Hosts
 from orchestrator.node.launch import GpuBusy, ThisNode
 from orchestrator.node.prepare import CannotPrepare
+from trainer.processes import ProcessName, processes_write
+from trainer.rundir import RunDir
 
 
 @pytest.fixture
@@ -32,6 +37,7 @@ def order(**words: Any) -> dict[str, Any]:
         "spec": {},
         "gpus": [2],
         "processes": 1,
+        "lease_seconds": 30.0,
         **words,
     }
 
@@ -47,7 +53,7 @@ def test_the_trainer_sees_the_gpus_that_were_given_and_no_others(node, monkeypat
 
     def host_start(attempt: Any, arguments: Any, env: dict[str, str]) -> Any:
         started["env"] = env
-        return SimpleNamespace(pid=1, wait=lambda: None)
+        return SimpleNamespace(pid=1, wait=lambda: None, poll=lambda: 0)
 
     monkeypatch.setattr(launch, "prepare", prepare)
     monkeypatch.setattr(launch, "host_start", host_start)
@@ -64,6 +70,83 @@ def test_a_gpu_that_an_earlier_attempt_still_uses_is_not_shared(node, monkeypatc
     looks = iter([{2}, set()])
     monkeypatch.setattr(Hosts, "gpus_taken", lambda self: next(looks))
     assert launch._gpus_for(node, order()) == [2]
+
+
+def test_a_gpu_of_an_attempt_that_is_being_prepared_is_not_shared(node, monkeypatch):
+    """Its host does not run yet: nothing on the machine uses the GPU, and it is spoken for all the same."""
+    for key in (("a" * 12, 1), ("b" * 12, 1)):
+        node.preparing.begin(key)
+    assert launch._gpus_for(node, order(run_id="a" * 12)) == [2]
+    assert node.preparing.gpus_of() == {"a" * 12: [2]}
+    with pytest.raises(GpuBusy, match="GPU 2 of n1 is still used"):
+        launch._gpus_for(node, order(run_id="b" * 12, gpus=[1, 2], processes=1))
+    assert launch._gpus_for(node, order(run_id="b" * 12, gpus=[1])) == [1]
+    node.preparing.end(("a" * 12, 1))
+    assert launch._gpus_for(node, order(run_id="b" * 12)) == [2]
+
+
+def test_an_attempt_that_was_taken_for_over_meanwhile_does_not_start(node, monkeypatch):
+    key, reported = ("r" * 12, 1), []
+
+    def prepare(order: Any, **words: Any) -> Any:
+        node.preparing.fence(key)
+        return SimpleNamespace(attempt=None, arguments=[])
+
+    monkeypatch.setattr(launch, "prepare", prepare)
+    monkeypatch.setattr(launch, "host_start", pytest.fail)
+    monkeypatch.setattr(launch, "_fail", lambda *words: reported.append(words))
+    node.server = SimpleNamespace(post=lambda path, body: order())
+    launch.node_be(node)
+    launch.order_take(*key)
+    assert reported == [] and not node.preparing
+
+
+def test_while_the_server_is_silent_longer_than_a_lease_nothing_starts(node, monkeypatch):
+    started = []
+    monkeypatch.setattr(launch, "LOOK_EVERY", 0.01)
+    node.preparing.begin(("r" * 12, 1))
+    node.heard = long_ago = time.monotonic() - 100
+
+    def wait() -> None:
+        try:
+            launch._still_ours(node, ("r" * 12, 1), long_ago, 30.0)
+            started.append("ours")
+        except launch.TakenForOver:
+            started.append("over")
+
+    for word, happens in (
+        ("ours", lambda: setattr(node, "heard", time.monotonic())),
+        ("over", lambda: node.preparing.fence(("r" * 12, 1))),
+    ):
+        node.heard = long_ago
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive() and not started, "it waits for the server's word"
+        happens()
+        thread.join(10)
+        assert started == [word]
+        started.clear()
+
+
+def test_a_new_hosts_gpus_stay_taken_until_it_has_noted_itself(node, monkeypatch, tmp_path):
+    attempt = RunDir(tmp_path / "runs" / ("r" * 12)).attempt(1)
+    attempt.path.mkdir(parents=True)
+    monkeypatch.setattr(launch, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(
+        launch, "prepare", lambda order, **words: SimpleNamespace(attempt=attempt, arguments=[])
+    )
+    host = SimpleNamespace(pid=1, wait=lambda: None, poll=lambda: None)
+    monkeypatch.setattr(launch, "host_start", lambda *words: host)
+    node.server = SimpleNamespace(post=lambda path, body: order())
+    launch.node_be(node)
+    thread = threading.Thread(target=launch.order_take, args=("r" * 12, 1))
+    thread.start()
+    thread.join(0.2)
+    assert thread.is_alive() and node.preparing.gpus_of() == {"r" * 12: [2]}
+    processes_write(attempt.processes, {"host": ProcessName.of(os.getpid())})
+    thread.join(10)
+    assert not thread.is_alive() and node.preparing.gpus_of() == {}
 
 
 def test_what_this_version_cannot_start_is_refused_with_a_sentence(node):

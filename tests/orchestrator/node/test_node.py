@@ -121,6 +121,7 @@ def test_an_order_becomes_a_directory_a_lease_and_a_command(server, tmp_path):
         "server": server.url.replace("http", "ws"),
         "token": "secret",
         "gpus": [1],
+        "uses": [],
     }
     assert found.arguments == ["resume", str(run.path), "--attempt", "1"]
     assert json.loads(run.attempt(1).control.read_text())["knobs"] == {"budget.max_steps": 9}
@@ -234,7 +235,7 @@ def test_an_order_that_cannot_be_carried_out_is_reported(node, monkeypatch):
     path, body = Web.asked[-1]
     assert (path, body["cause"], body["attempt"]) == ("/api/claims/fail", "bad-input", 1)
     assert "nonsense" in body["message"]
-    assert node.preparing == set()
+    assert not node.preparing
 
 
 def test_no_answer_and_a_refusal_are_told_apart(server):

@@ -76,7 +76,7 @@ def test_heartbeats_outlive_a_server_that_is_away_and_fence_what_they_are_told(
     tmp_path, monkeypatch
 ):
     node = ThisNode("n1", Script(Unreachable("away")), tmp_path, Hosts(tmp_path), "i")
-    node.preparing.add(("r" * 12, 3))
+    node.preparing.begin(("r" * 12, 3))
     node.server.answers.append({"fenced": [{"run": "r" * 12, "attempt": 1}]})
     fenced: list[tuple[str, int]] = []
     monkeypatch.setattr(node.hosts, "fence", lambda run, attempt: fenced.append((run, attempt)))

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from orchestrator.models import Node, Run
+from orchestrator.models import Attempt, Node, Run
 from orchestrator.models.contact import node_alive
 from orchestrator.services.node_changes import node_remove
 from orchestrator.services.nodes import (
@@ -19,6 +19,7 @@ from orchestrator.services.nodes import (
     node_join,
     node_of_token,
 )
+from orchestrator.services.outcomes import Ending, attempt_end
 
 HAVE = {"cpus": 2, "gpus": []}
 
@@ -103,6 +104,25 @@ def test_a_heartbeat_vouches_for_its_runs_and_hears_of_fenced_ones(working, join
     node_heartbeat(node=other, inventory=HAVE, expect_next_in=15, runs=here)
     run.refresh_from_db()
     assert run.last_contact == past  # another node's word counts for nothing
+
+
+def test_what_the_server_gave_up_is_told_to_end_when_its_node_is_back(working):
+    run = working()
+    here = [{"run": run.pk, "attempt": 1}]
+    attempt_end(run, 1, Ending("failed", "node-lost", "no word"), who="server")
+    run.refresh_from_db()
+    assert run.state == "queued", "no newer attempt has taken over yet"
+    beat = {"node": run.node, "inventory": HAVE, "expect_next_in": 15}
+    assert node_heartbeat(**beat, runs=here) == here
+    Attempt.objects.update(cause="finished")
+    assert node_heartbeat(**beat, runs=here) == [], "it ended by itself, and only delivers"
+
+
+@pytest.mark.parametrize("told", [[1], {"r": 1}, {"r": ["x"]}, {"r": [True]}, "x"])
+def test_odd_words_on_gpus_are_refused(joined, told):
+    node = joined("n1")
+    with pytest.raises(ValueError, match="not one that this server understands"):
+        node_heartbeat(node=node, inventory={**HAVE, "gpus_of": told}, expect_next_in=15)
 
 
 def test_a_break_in_heartbeats_is_remembered(joined):

@@ -10,10 +10,10 @@ from django.db import connection
 from django.utils import timezone
 
 from orchestrator.models import Attempt, Node, Process, Run
+from orchestrator.selectors.run_advice import advice
 from orchestrator.services import placement
 from orchestrator.services.claims import run_claim
 from orchestrator.services.outcomes import Ending, attempt_end
-from orchestrator.selectors.run_advice import advice
 from orchestrator.services.placement import schedule
 from orchestrator.services.runs import run_patch, run_stop
 
@@ -131,6 +131,31 @@ def test_what_is_told_stays_the_same_while_nothing_happens(
     with django_assert_max_num_queries(10):
         schedule()
     assert (told(big), told(small)) == before
+
+
+def test_a_gpu_of_an_attempt_that_was_given_up_is_nobodys_until_its_node_says_it_is_free(
+    joined, launch
+):
+    node = joined("n1", slots=2, gpus=gpus(2))
+    lost = launch("lost", resources={"gpus": 1})
+    schedule()
+    assert run_claim(node=node, run_id=lost.pk, attempt=1) is not None
+    lost.refresh_from_db()
+    run_patch(run_id=lost.pk, user=lost.owner, changes={"max_restarts": 0})
+    lost.refresh_from_db()
+    attempt_end(lost, 1, Ending("failed", "node-lost", "no word"), who="server")
+    # Its node is back, and still prepares or trains it on GPU 0.
+    node.inventory["gpus_of"] = {lost.pk: [0]}
+    node.save()
+    first, second = launch("first", resources={"gpus": 1}), launch("second", resources={"gpus": 1})
+    schedule()
+    given = list(Attempt.objects.filter(run__in=[first, second]).values_list("run", "gpus"))
+    assert given == [(first.pk, [1])]
+    assert told(second)[1].startswith("Waits for a free GPU on n1")
+    node.inventory["gpus_of"] = {first.pk: [1]}
+    node.save()
+    schedule()
+    assert Attempt.objects.get(run=second).gpus == [0]
 
 
 def test_a_machine_without_gpus_is_no_place_for_several_either_and_says_the_lasting_reason(
