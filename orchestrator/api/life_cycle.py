@@ -12,7 +12,7 @@ from orchestrator.api.nodes import NodeToken
 from orchestrator.api.runs import Key as Once
 from orchestrator.api.runs import _steer, run_or_404
 from orchestrator.api.shapes import Curve, Listed, RemovalOut, RunOut, Strict
-from orchestrator.api.telemetry import Key, Keys, keys_asked
+from orchestrator.api.telemetry import NO_KEYS, Key, Keys, keys_asked
 from orchestrator.selectors.changes import steering
 from orchestrator.selectors.forks import lineage_read
 from orchestrator.selectors.removals import removal_shape, removals_list
@@ -157,7 +157,7 @@ def run_lineage(
     run_id: str,
     response: HttpResponse,
     names: Keys = "",
-    single: Key = (),
+    single: Key = NO_KEYS,
     x: str = "step",
     points: Annotated[int, Query(ge=6, le=100_000)] = 1500,
 ) -> list[dict[str, Any]]:

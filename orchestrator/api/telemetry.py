@@ -26,6 +26,7 @@ Page = Annotated[int, Query(ge=1, le=1_000_000)]
 PerPage = Annotated[int, Query(ge=1, le=500)]
 Keys = Annotated[str, Query(alias="keys", max_length=60_000)]
 Key = Annotated[list[str], Query(alias="key")]
+NO_KEYS: list[str] = []
 
 
 def keys_asked(names: str, single: Iterable[str]) -> list[str]:
@@ -44,7 +45,7 @@ def run_series(
     request: HttpRequest,
     run_id: str,
     names: Keys = "",
-    single: Key = (),
+    single: Key = NO_KEYS,
     x: str = "step",
     points: Annotated[int, Query(ge=8, le=100_000)] = 1500,
     start: Annotated[float | None, Query(alias="from")] = None,

@@ -29,7 +29,7 @@ const FIELDS = {
   phase: (part, run) => text(part, run.phase || ""),
   step: (part, run) => text(part, figure(run.step)),
   total: (part, run) => text(part, run.total_steps ? figure(run.total_steps) : "–"),
-  node: (part, run) => text(part, run.node || "–"),
+  node: (part, run) => { text(part, run.node || "–"); part.title = run.node || ""; },
   attempt: (part, run) => text(part, figure(run.attempt)),
   eta: (part, run) => text(part, run.eta_seconds ? `${part.dataset.before ?? " · "}${duration(run.eta_seconds)} left` : ""),
   bar: (part, run) => { part.style.width = `${run.total_steps ? Math.min(100, (100 * run.step) / run.total_steps) : 0}%`; },

@@ -33,6 +33,7 @@ class Machine:
 
     def __init__(self, up: Served, name: str) -> None:
         self.url, self.token = up.url, admin_token(up)
+        self._admin = self.token
         made = self.ask("POST", "/nodes", {"name": name, "labels": ["h200", "room=2"]})
         self.id, self.token = made["id"], made["token"]
         proof = (up.folder / "var" / "broker" / "proof").read_text()
@@ -67,6 +68,14 @@ class Machine:
         """One heartbeat."""
         beat = {"inventory": self.has(load), "expect_next_in": 600, "instance": self.instance}
         self.ask("POST", "/heartbeats", beat)
+
+    def admin(self, method: str, path: str, body: Any = None) -> Any:
+        """One call of the API with an admin's token."""
+        own, self.token = self.token, self._admin
+        try:
+            return self.ask(method, path, body)
+        finally:
+            self.token = own
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """One call of the API with its token."""
@@ -120,6 +129,12 @@ def page(window: Page, up: Served) -> Page:
     window.set_viewport_size({"width": 1440, "height": 900})
     window.goto(f"{up.url}/nodes/")
     return window
+
+
+OVERLAPS = """() => [...document.querySelectorAll("main .card")].filter((card) =>
+  card.scrollWidth > card.clientWidth + 1 && getComputedStyle(card).overflowX === "visible",
+).map((card) => card.className)"""
+"""Cards whose content is wider than they are."""
 
 
 def until(page: Page, happened: Callable[[], bool], what: str, seconds: float = 20) -> None:
@@ -231,3 +246,25 @@ def test_an_admin_does_everything_on_the_page(page: Page, machine: Machine, up: 
         decide(name, "Remove")
         gone = page.get_by_role("heading", name=name, exact=True)
         until(page, lambda gone=gone: gone.count() == 0, f"{name} to go")
+
+
+def test_a_name_of_sixty_letters_breaks_and_pushes_nothing_out_of_the_page(
+    page: Page, up: Served, machine: Machine
+) -> None:
+    long = Machine(up, f"rack-{'x' * 55}")
+    spec = {
+        "name": "y" * 110,
+        "objective": {"type": "sft"},
+        "data": {"train": [{"source": "arithmetic"}]},
+        "resources": {"labels": ["nowhere"]},
+    }
+    run = long.admin("POST", "/runs", {"spec": spec})["id"]
+    until(page, lambda: "rack-x" in long.admin("GET", f"/runs/{run}")["reason"], "why it waits")
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        for path in ("/nodes/", "/queue/", "/runs/", f"/runs/{run}/", "/new/"):
+            page.goto(f"{up.url}{path}")
+            over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert over <= 0, f"{path} at {width}: {over} px too wide"
+            cut = page.evaluate(OVERLAPS)
+            assert not cut, f"{path} at {width}: out of its card: {cut}"
