@@ -226,5 +226,8 @@ def test_a_deleted_run_frees_its_directory(stack: Stack) -> None:
     stack.wait(lambda: (folder / "attempt-1" / "delivered.json").exists(), 30)
     taken = disk_bytes(folder)
     found = stack.call("DELETE", f"/runs/{run_id}")["items"]
-    assert [one["bytes"] for one in found] == [taken] and taken > 100_000
+    assert [one["done"] for one in found] == [None], "it answers at once"
+    stack.wait(lambda: stack.call("GET", "/removals")["items"][0]["done"], 30)
+    freed = stack.call("GET", "/removals")["items"]
+    assert [(one["run"], one["bytes"]) for one in freed] == [(run_id, taken)] and taken > 100_000
     assert not folder.exists()
