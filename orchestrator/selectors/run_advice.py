@@ -26,6 +26,9 @@ _OF_CAUSE = {
     "gpu-busy": "A GPU that it was given stayed in use by an earlier attempt. Look on its node which process "
     "holds it, then retry.",
     "node-lost": "Its node stopped answering. It goes back to the queue by itself while restarts remain.",
+    "fenced": "A newer attempt took over while this one still ran. Nothing of it counts since then.",
+    "stall": "It stood still. The stacks say where: a lock, a collective that one process never joined, or a data "
+    "source that does not answer. Fix that, then retry.",
 }
 
 _CAUSE_WORDS = {
@@ -37,6 +40,8 @@ _CAUSE_WORDS = {
     "bad-input": "the spec or its data",
     "gpu-busy": "its GPU was still in use",
     "node-lost": "its node went away",
+    "fenced": "a newer attempt took over",
+    "stall": "it stood still",
 }
 
 
@@ -54,7 +59,17 @@ def deadlines(run: Run) -> str:
 
 def cause_words(run: Run) -> str:
     """The cause of its end in a few words."""
-    return _CAUSE_WORDS.get(run.cause, run.cause)
+    return cause_name(run.cause)
+
+
+def cause_name(cause: str) -> str:
+    """A cause in a few words."""
+    return _CAUSE_WORDS.get(cause, cause)
+
+
+def cause_advice(cause: str) -> str:
+    """What to do about a failure with this cause, or ""."""
+    return _OF_CAUSE.get(cause, "")
 
 
 def advice(run: Run) -> str:
