@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.models import Event
 from orchestrator.selectors.signals import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from orchestrator.models import Event
+    from orchestrator.models import Run
 
 STALL, STALL_OVER = "stall", "stall-over"
 LEVELS = ("warning", "error")
+NEWEST = 200
+"""Events of a run among which a stall that lasts is found: while it lasts little else happens."""
 NOT_SIGNS = frozenset(
     {
         # What the server made of an end.
@@ -71,6 +74,12 @@ def stall_open(events: Sequence[Event]) -> Event | None:
         elif event.type == "alert" and event.data.get("code") == STALL_OVER:
             found = None
     return found
+
+
+def stall_now(run: Run) -> bool:
+    """Whether the newest word about a stall of the run is that it stands still; its last events tell."""
+    newest = Event.objects.filter(run=run).order_by("-id")[:NEWEST]
+    return stall_open([event for event in newest if event.attempt == run.attempt][::-1]) is not None
 
 
 def stall_shape(event: Event) -> dict[str, Any]:

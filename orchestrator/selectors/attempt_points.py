@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 SICK = ("loss", "grad_norm")
 """A value of these that is no number is a bad signal, whenever it comes."""
+ROUNDING = 1e-3
+"""Seconds that moments may differ by and still be the same one."""
 FIGURE = np.dtype([("place", "<i8"), ("step", "<i8"), ("time", "<f8"), ("value", "<f8")])
 """A point and its place among those of its series and attempt."""
 
@@ -73,7 +75,7 @@ class AttemptPoints:
 
     def upto(self, key: str, *, step: float = np.inf, time: float = np.inf) -> NDArray[Any]:
         """Points at or below this step and time, of the last block that has any: dtype FIGURE."""
-        heads, tail = self._heads[key], self._tails[key]
+        heads, tail, time = self._heads[key], self._tails[key], time + ROUNDING
         tail = tail[(tail["step"] <= step) & (tail["time"] <= time)]
         begun = np.flatnonzero((heads["step_low"] <= step) & (heads["time_low"] <= time))
         if len(tail) or not len(begun):

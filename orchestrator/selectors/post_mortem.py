@@ -15,7 +15,12 @@ from django.utils import timezone
 
 from orchestrator.models import Attempt, Node, Process, ShipReport, State
 from orchestrator.models.contact import state_now
-from orchestrator.selectors.alert_signals import alert_signals, stall_open, stall_shape
+from orchestrator.selectors.alert_signals import (
+    alert_signals,
+    stall_now,
+    stall_open,
+    stall_shape,
+)
 from orchestrator.selectors.attempt_ends import (
     End,
     attempt_cause,
@@ -49,8 +54,6 @@ if TYPE_CHECKING:
 
 LOOK_BACK = timedelta(minutes=15)
 SIGNALS_MOST = 20
-ROUNDING = 1e-3
-"""Seconds that moments may differ by and still be the same one."""
 HELD = (Process.CLAIMED, Process.ALIVE)
 
 
@@ -102,14 +105,13 @@ def _chosen(run: Run, asked: int | None) -> int:
     raise NoPostMortem(f"There is no post-mortem of attempt {asked}: {words}.")
 
 
-def _now(run: Run, row: Attempt, events: Sequence[Event] | None = None) -> str:
+def _now(run: Run, row: Attempt) -> str:
     """Whether the attempt is lost or stalled at this moment, else ""."""
     if row.number != run.attempt or row.ended is not None or run.process not in HELD:
         return ""
     if state_now(run) == State.LOST:
         return "lost"
-    told = events_of(run, row.number) if events is None else events
-    return "stalled" if stall_open(told) is not None else ""
+    return "stalled" if stall_now(run) else ""
 
 
 def _read(run: Run, row: Attempt) -> dict[str, Any]:
@@ -118,10 +120,10 @@ def _read(run: Run, row: Attempt) -> dict[str, Any]:
     ahead = _ahead(report)
     events = events_of(run, number)
     end = end_of(run, row, events, ahead)
-    now = _now(run, row, events)
+    now = _now(run, row)
     heard = heard_last(run, row, report)
     points = AttemptPoints(run, number)
-    stall = stall_open(events)
+    stall = stall_open(events) if now == "stalled" or end.cause else None
     # By the server's clock: when the trouble was over or, where nobody saw that, the last word.
     silent = now == "lost" or end.cause == "node-lost"
     until = (heard if silent else end.time) or end.time or heard or timezone.now()
@@ -240,7 +242,7 @@ def _placed(
     for signal in sorted(signals, key=lambda one: (one.time, one.kind != "metric", one.code)):
         step = signal.step
         if step is None and key is not None:
-            before = points.upto(key, time=signal.time + ahead + ROUNDING)
+            before = points.upto(key, time=signal.time + ahead)
             step = int(before["step"][-1]) if len(before) else None
         # A last line is written a moment after what it tells of.
         found.append(replace(signal, step=step, time=min(signal.time, until.timestamp())))

@@ -9,6 +9,7 @@ export function copyButtons(root) {
       say(button, "Copied");
     } catch {
       // Without a secure origin there is no clipboard: select it for Ctrl-C.
+      source.closest("details")?.setAttribute("open", "");
       getSelection().selectAllChildren(source);
       say(button, "Selected");
     }

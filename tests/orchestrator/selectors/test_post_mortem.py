@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -18,9 +18,6 @@ from orchestrator.selectors.post_mortem import (
 from orchestrator.services.lost import sweep
 from tests.orchestrator.conftest import attempt_add
 from tests.orchestrator.failing import Story
-
-if TYPE_CHECKING:
-    from django.test.utils import CaptureQueriesContext
 
 pytestmark = pytest.mark.django_db
 
