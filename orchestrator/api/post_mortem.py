@@ -103,6 +103,8 @@ class Stall(Schema):
     silent_s: float | None
     expected_s: float | None
     gpu: Any
+    stacks_problem: str
+    """Why there are none or fewer."""
     stacks: list[Stack]
 
 

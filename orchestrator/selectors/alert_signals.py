@@ -93,6 +93,7 @@ def stall_shape(event: Event) -> dict[str, Any]:
         "silent_s": _number(told.get("silent_s")),
         "expected_s": _number(told.get("expected_s")),
         "gpu": told.get("gpu"),
+        "stacks_problem": str(told.get("stacks_problem") or ""),
         "stacks": list(_stacks(told.get("stacks"))),
     }
 

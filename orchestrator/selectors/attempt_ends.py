@@ -154,8 +154,9 @@ def outcome_of(run: Run, attempt: Attempt, end: End, events: Sequence[Event]) ->
     if run.process != Process.EXITED:
         words = "What becomes of it is not decided yet: the last word of its host is awaited."
         return {**found, "what": "open", "words": words}
-    words = f"The run ended with it. {_not_again(run, end)}".strip()
-    return {**found, "what": "ended", "words": words}
+    more = _not_again(run, end)
+    found["why"] = "" if why == more else why
+    return {**found, "what": "ended", "words": f"The run ended with it. {more}".strip()}
 
 
 def _decision(attempt: Attempt, events: Sequence[Event]) -> Event | None:

@@ -80,12 +80,13 @@ PATTERNS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
         ("traceback", "The log has a traceback", r"Traceback \(most recent call last\):?\s*$", 0),
     )
 )
-BENIGN = re.compile(
-    r"\b(?:avoid|avoids|avoiding|prevent|prevents|preventing|in case of|if you (?:run|get|see)|to fix"
-    r"|instead of|without|would|may|might|could)\b.*(?:memory|MemoryError|space left|error)|\d%\|",
+ADVICE = re.compile(
+    r"\b(?:avoid|avoids|avoiding|prevent|prevents|preventing|in case of|if you|to fix|instead of|without|would"
+    r"|may|might|could|not|never|no)\b[\w ]{0,24}$",
     re.I,
 )
-"""Advice that speaks of trouble that is not there, and progress bars."""
+"""What stands before trouble that is not there: advice and denials."""
+PROGRESS = re.compile(r"\d%\|")
 RAISED = re.compile(r"^(?:\[[^\]]*\]:?\s*)?(?P<what>[A-Za-z_][\w.]*(?::.*)?)$")
 """The last line of a traceback stands at the margin and begins with the name of the error."""
 
@@ -133,9 +134,12 @@ def log_signals(run: Run, attempt: Attempt, since: float) -> list[Signal]:
 
 def line_told(text: str) -> tuple[str, str] | None:
     """Code and title of the trouble that a line tells of, or None."""
+    if PROGRESS.search(text):
+        return None
     for code, title, pattern in PATTERNS:
-        if pattern.search(text):
-            return None if BENIGN.search(text) else (code, title)
+        match = pattern.search(text)
+        if match and not ADVICE.search(text[: match.start()]):
+            return code, title
     return None
 
 

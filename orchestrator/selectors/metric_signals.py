@@ -14,7 +14,8 @@ from orchestrator.models import Event
 from orchestrator.selectors.attempt_points import SICK
 from orchestrator.selectors.signals import Signal
 from orchestrator.selectors.truth_verdict import span
-from trainer.metrics import WARM_UP_PREFIX, help_of
+from trainer.events import number_encode
+from trainer.metrics import WARM_UP_PREFIX
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +34,8 @@ RECENT = 50
 """Steps before the end within which an unusual value counts."""
 RECOVERED = 20
 """So many usual values behind an unusual one say that it passed."""
+NAMED = 3
+"""So many metrics are named in a title."""
 PACE_STEPS, PACE_TIMES, PACE_LEAST = 200, 8.0, 30.0
 """A pause is a gap of eight usual steps and of half a minute at least."""
 
@@ -54,22 +57,33 @@ def main_key(points: AttemptPoints) -> str | None:
 def sick_signals(points: AttemptPoints, since: float) -> list[Signal]:
     """Values that are no number: of loss and gradient whenever they came, of others since then or for good."""
     keys = [*SICK, *(WARM_UP_PREFIX + key for key in SICK)]
+    steps: dict[int, dict[str, Any]] = {}
     found = {**points.turned(since), **points.first_sick(keys)}
-    return [_sick(key, point) for key, point in found.items()]
+    for key, point in sorted(
+        found.items(), key=lambda one: (one[0] not in keys, one[0] != "loss", one[0])
+    ):
+        steps.setdefault(int(point["step"]), {})[key] = point
+    return [_sick(step, found) for step, found in steps.items()]
 
 
-def _sick(key: str, point: Any) -> Signal:
-    value = float(point["value"])
-    word = "not a number" if np.isnan(value) else ("infinite" if value > 0 else "minus infinity")
+def _sick(step: int, points: dict[str, Any]) -> Signal:
+    """One signal for all metrics that were no number first at this step."""
+    values = {key: float(point["value"]) for key, point in points.items()}
+    whole = all(np.isinf(value) for value in values.values())
+    names = list(values)
+    shown = names if len(names) <= NAMED else [*names[:NAMED], f"{len(names) - NAMED} more"]
+    told = ", ".join(shown[:-1]) + f" and {shown[-1]}" if len(shown) > 1 else shown[0]
+    were = "were" if len(names) > 1 else "was"
+    became = ", ".join(f"{key} {number_encode(value)}" for key, value in values.items())
     return Signal(
         kind="metric",
-        code="not-a-number" if np.isnan(value) else "infinite",
-        time=float(point["time"]),
-        title=f"{key} was {word}",
-        text=f"{help_of(key).title} of step {int(point['step'])}.",
+        code="infinite" if whole else "not-a-number",
+        time=float(next(iter(points.values()))["time"]),
+        title=f"{told} {were} {'infinite' if whole else 'no number' if len(names) > 1 else 'not a number'}",
+        text=f"At step {step}: {became}."[:300],
         level="error",
-        step=int(point["step"]),
-        metric=key,
+        step=step,
+        metric=names[0],
     )
 
 

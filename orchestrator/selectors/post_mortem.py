@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.urls import reverse
 from django.utils import timezone
 
-from orchestrator.models import Attempt, Node, Process, ShipReport, State
+from orchestrator.models import Attempt, Process, ShipReport, State
 from orchestrator.models.contact import state_now
 from orchestrator.selectors.alert_signals import (
     alert_signals,
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 LOOK_BACK = timedelta(minutes=15)
 SIGNALS_MOST = 20
+FULL = ("ram-full", "disk-full", "vram-full")
+UNRELATED = {"nan": FULL, "bad-input": (*FULL, "gpu-hot", "gpu-spins")}
+"""Signs of the machine that have nothing to do with a cause: a number, or a spec that cannot run."""
 HELD = (Process.CLAIMED, Process.ALIVE)
 
 
@@ -130,7 +133,9 @@ def _read(run: Run, row: Attempt) -> dict[str, Any]:
     if now == "stalled":
         until = timezone.now()
     since = _since(points, until, stall, ahead)
-    signals = _signals(run, row, events, points, since=since, until=until, ahead=ahead)
+    signals = _signals(
+        run, row, events, points, cause=end.cause, since=since, until=until, ahead=ahead
+    )
     if silent and heard is not None:
         signals.append(_silence(row, heard, end))
     signals = _placed(signals, points, until, ahead)
@@ -146,7 +151,7 @@ def _read(run: Run, row: Attempt) -> dict[str, Any]:
         "state": now or "ended",
         "cause": end.cause or ("stall" if now == "stalled" else ""),
         "cause_words": cause_name(end.cause or ("stall" if now == "stalled" else "")),
-        "message": end.message if end.cause else run.reason,
+        "message": end.message if end.cause else _said_now(run, stall),
         "said_by": end.said_by,
         "ended": end.time,
         "exit_code": end.exit_code,
@@ -169,6 +174,11 @@ def _read(run: Run, row: Attempt) -> dict[str, Any]:
     found["link"] = f"{reverse('run-tab', args=[run.pk, 'post-mortem'])}?attempt={number}"
     found["markdown"] = markdown(found)
     return found
+
+
+def _said_now(run: Run, stall: Event | None) -> str:
+    """What is said of an attempt that has not ended."""
+    return (str(stall.data.get("message", "")) if stall is not None else "") or run.reason
 
 
 def _ahead(report: ShipReport | None) -> float:
@@ -198,6 +208,7 @@ def _signals(
     events: Sequence[Event],
     points: AttemptPoints,
     *,
+    cause: str,
     since: datetime,
     until: datetime,
     ahead: float,
@@ -213,10 +224,19 @@ def _signals(
     if not any(signal.code == "stall" for signal in by_node):
         by_node += pause_signals(run, row.number, points, until.timestamp() + ahead)
     by_server = alert_signals([one for one in events if one.source == "server"], since.timestamp())
-    node: Node | None = row.node
-    return (
-        [signal.earlier(ahead) for signal in by_node] + by_server + node_signals(node, since, until)
-    )
+    machine = [
+        one
+        for one in node_signals(row.node, since, until)
+        if _bears_on(one.code, cause, row.exit_code)
+    ]
+    return [signal.earlier(ahead) for signal in by_node] + by_server + machine
+
+
+def _bears_on(code: str, cause: str, exit_code: int | None) -> bool:
+    """Whether a sign of the machine can have to do with a cause; it may have been another run's doing as well."""
+    if cause == "crash" and exit_code is not None and exit_code >= 0:
+        return code not in FULL  # the trainer itself raised the error that it ended with
+    return code not in UNRELATED.get(cause, ())
 
 
 def _silence(row: Attempt, heard: datetime, end: End) -> Signal:

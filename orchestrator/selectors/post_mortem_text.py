@@ -54,6 +54,26 @@ HELP: dict[str, str] = {
     "markdown": "The same as text, for an issue report.",
 }
 
+TIPS: dict[str, tuple[str, ...]] = {
+    "healthy": (
+        "The last step that was logged, with loss and gradient norm that are numbers, before the first error or "
+        "unusual metric among the signals.",
+        "The checkpoint is the newest one at or before it that was there when the attempt ended.",
+    ),
+    "first": (
+        "The first thing that was not as it should be. It need not be the cause.",
+        "Looked at: alerts that tell of trouble, the last 5,000 log lines, the machine's readings, pauses and "
+        "silence, in the last 15 minutes before the end or, where these took longer, the last 50 steps.",
+        "A loss or gradient norm that is no number counts whenever it came; another metric where it was a number "
+        "before.",
+        RULE,
+    ),
+    "outcome": (
+        "What the restart policy or a person made of the end, with the reason that was noted then.",
+    ),
+}
+"""What the page says beside its headings."""
+
 _OF_SIGNAL = {
     "ram-full": "The machine's RAM was nearly full: ask for another node by resources.labels, or lower "
     "batch.tokens_per_microbatch, data.max_tokens or the runs beside it.",
@@ -66,6 +86,13 @@ _OF_SIGNAL = {
     "unusual": "The metrics were unusual before: look at the answers and the data of those steps, and lower "
     "optimizer.lr or max_grad_norm.",
 }
+_OF_STATE = {
+    "lost": "It is given up and goes back to the queue by itself when its node stays silent. Look on the Nodes "
+    "page whether others of that machine are silent too.",
+    "stalled": "The stacks say where it stands: a lock, a collective that one process never joined, a source of "
+    "data that does not answer. Stop it, or let its restart policy act on stalls.",
+}
+"""While an attempt has not ended."""
 _ALREADY = {
     "oom": {"ram-full", "memory", "vram-full"},
     "disk": {"disk", "disk-full"},
@@ -93,8 +120,9 @@ def sentence(found: dict[str, Any]) -> str:
 
 def what_to_do(found: dict[str, Any]) -> list[str]:
     """One or two sentences on what to change: by the cause, and by what was seen before it."""
-    cause = found["cause"] or ("node-lost" if found["state"] == "lost" else "")
-    told = [cause_advice(cause)] if cause_advice(cause) else []
+    cause = found["cause"]
+    of_cause = _OF_STATE.get(found["state"]) or cause_advice(cause)
+    told = [of_cause] if of_cause else []
     seen = [found["first"], *found["signals"]] if found["first"] else []
     skip = _ALREADY.get(cause, set())
     for code in dict.fromkeys(one["code"] for one in seen):
@@ -113,27 +141,24 @@ def healthy_words(healthy: dict[str, Any]) -> str:
     return "it logged no step" + (f" (it went on from step {began})" if began else "")
 
 
-def lost_words(healthy: dict[str, Any]) -> str:
-    """The checkpoint that is left, and the work that is lost, in words."""
+def lost_words(healthy: dict[str, Any], state: str = "ended") -> str:
+    """The checkpoint that is left, and the work that is lost or would be, in words."""
     saved, lost = healthy["checkpoint"], healthy["lost_steps"]
     if healthy["warm_up"]:
         return "The warm-up keeps checkpoints of its own; the run itself had saved none."
-    steps = f"{lost} step{'' if lost == 1 else 's'}"
-    took = (
-        ""
-        if healthy["lost_seconds"] is None or not lost
-        else f", {span(healthy['lost_seconds'])} of work"
-    )
+    one = lost == 1
+    steps = f"{lost} step{'' if one else 's'}"
+    gone = ("is" if one else "are") + (" lost" if state == "ended" else " not saved")
+    seconds = healthy["lost_seconds"]
+    took = "" if seconds is None or not lost else f", {span(seconds)} of work"
     if saved is None:
         return (
-            f"No checkpoint lies before it: {steps} lost{took}."
-            if lost
-            else "Nothing was saved or lost."
+            f"No checkpoint lies before it: {steps} {gone}{took}." if lost else "Nothing was saved."
         )
     kept = "" if saved["kept"] else ", removed since then"
     again = ", saved again by a later attempt" if saved["saved_again"] else ""
-    gone = f"{steps} after it lost{took}" if lost else "nothing was done after it"
-    return f"Checkpoint at step {saved['step']}{again}{kept}: {gone}."
+    behind = f"{steps} behind it {gone}{took}" if lost else "nothing was done behind it"
+    return f"Checkpoint at step {saved['step']}{again}{kept}: {behind}."
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -150,7 +175,7 @@ def markdown(found: dict[str, Any]) -> str:
         + (f", said by {found['said_by']}" if found["said_by"] else ""),
         f"- Message: {_plain(found['message']) or 'none'}",
         f"- What was made of it: {outcome['words']} {_plain(outcome['why'])}".rstrip(),
-        f"- Last healthy: {healthy_words(found['healthy'])}. {lost_words(found['healthy'])}",
+        f"- Last healthy: {healthy_words(found['healthy'])}. {lost_words(found['healthy'], found['state'])}",
         f"- First bad signal: {_signal_line(first) if first else 'none was seen'}",
         *(f"- Then: {_signal_line(one)}" for one in found["signals"]),
         *(f"- Advice: {one}" for one in found["advice"]),

@@ -19,6 +19,8 @@ _OF_CAUSE = {
     "disk": "The disk of its node is full. Free space there, or lower checkpoint.keep_last, then retry.",
     "crash": "The trainer stopped with an error; the last lines below say where. If it is a method of "
     "yours, fix its file and retry.",
+    "stall": "Its trainer hung: it said nothing for far longer than that phase ever took, and its policy had it "
+    "ended. The alert on the Events tab holds the stacks, which say where.",
     "killed": "The process was killed from outside, usually by the system for want of memory. Retry "
     "continues from the newest checkpoint.",
     "bad-input": "The spec or its data cannot run as they are. Change what the message names and launch "
@@ -27,8 +29,6 @@ _OF_CAUSE = {
     "holds it, then retry.",
     "node-lost": "Its node stopped answering. It goes back to the queue by itself while restarts remain.",
     "fenced": "A newer attempt took over while this one still ran. Nothing of it counts since then.",
-    "stall": "It stood still. The stacks say where: a lock, a collective that one process never joined, or a data "
-    "source that does not answer. Fix that, then retry.",
 }
 
 _CAUSE_WORDS = {
@@ -36,12 +36,12 @@ _CAUSE_WORDS = {
     "nan": "not a number",
     "disk": "disk full",
     "crash": "an error in the trainer",
+    "stall": "its trainer hung",
     "killed": "killed from outside",
     "bad-input": "the spec or its data",
     "gpu-busy": "its GPU was still in use",
     "node-lost": "its node went away",
     "fenced": "a newer attempt took over",
-    "stall": "it stood still",
 }
 
 

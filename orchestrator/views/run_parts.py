@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
-from orchestrator.models import Run
+from orchestrator.models import Role, Run
 from orchestrator.selectors.events import events_list
 from orchestrator.selectors.sample_groups import groups_newest
 from orchestrator.views.run_tabs import FEW_EVENTS, post_mortem_card
@@ -46,4 +46,6 @@ def post_mortem(request: HttpRequest, run_id: str) -> HttpResponse:
     run = get_object_or_404(Run.objects.select_related("node"), pk=run_id)
     whole = "attempt" in request.GET
     found = post_mortem_of(run, request) if whole else post_mortem_card(run)
-    return render(request, "run/part_post_mortem.html", {"run": run, **found})
+    may_launch = request.user.has_role(Role.OPERATOR)
+    context = {"run": run, "may_launch": may_launch, **found}
+    return render(request, "run/part_post_mortem.html", context)

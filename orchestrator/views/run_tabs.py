@@ -17,8 +17,7 @@ from orchestrator.selectors.post_mortem import (
     post_mortem_newest,
     post_mortem_read,
 )
-from orchestrator.selectors.post_mortem_text import HELP as POST_MORTEM_HELP
-from orchestrator.selectors.post_mortem_text import healthy_words, lost_words
+from orchestrator.selectors.post_mortem_text import TIPS, healthy_words, lost_words
 from orchestrator.selectors.queue import queue_length
 from orchestrator.selectors.run_seams import run_began, run_seams
 from orchestrator.selectors.run_spec import run_spec
@@ -181,7 +180,6 @@ def post_mortem_card(run: Run) -> dict[str, Any]:
 
 
 def _mortem(run: Run, found: dict[str, Any]) -> dict[str, Any]:
-    ended = run.state in ENDED
     signals = [found["first"], *found["signals"]] if found["first"] else []
     last = found["log"][-1]["id"] if found["log"] else None
     return {
@@ -189,12 +187,11 @@ def _mortem(run: Run, found: dict[str, Any]) -> dict[str, Any]:
         "mortem": {**found, "all": signals, "log_last": last and last + 1},
         "bad": sorted([*found["others"], found["attempt"]]),
         "healthy_words": healthy_words(found["healthy"]),
-        "lost_words": lost_words(found["healthy"]),
-        "help": POST_MORTEM_HELP,
+        "lost_words": lost_words(found["healthy"], found["state"]),
+        "tips": TIPS,
         "marks": _marks(found),
-        # The shown state tells more of the newest attempt than that it ended: a lost one, a run that failed.
-        "tone": run.state if found["attempt"] == run.attempt and ended else _TONES[found["state"]],
-        "settled": run.complete and ended,
+        "tone": "lost" if found["cause"] == "node-lost" else _TONES[found["state"]],
+        "settled": run.complete and run.state in ENDED,
     }
 
 

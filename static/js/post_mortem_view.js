@@ -54,7 +54,7 @@ export function put(element, text) {
   fresh.innerHTML = text;
   for (const part of fresh.content.querySelectorAll("details[id]")) {
     const old = document.getElementById(part.id);
-    if (old) part.open = old.open;
+    if (old) [part.open, part.hidden] = [old.open, old.hidden];
   }
   const places = [...element.querySelectorAll("pre")].map((pre) => pre.scrollTop + pre.clientHeight < pre.scrollHeight - 4 ? pre.scrollTop : null);
   element.replaceChildren(fresh.content);
