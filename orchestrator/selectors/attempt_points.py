@@ -47,6 +47,7 @@ class AttemptPoints:
         found = stored_read(run, list(named.values()), after=(number, 0)) if named else {}
         self._heads: dict[str, NDArray[Any]] = {}
         self._tails: dict[str, NDArray[Any]] = {}
+        self._read: dict[BlockKey, NDArray[Any]] = {}
         for key, pk in named.items():
             heads, tail = found[pk].heads, found[pk].tail.get(number)
             heads = heads[heads["attempt"] == number]
@@ -130,7 +131,9 @@ class AttemptPoints:
 
     def _block(self, head: NDArray[Any]) -> NDArray[Any]:
         [key] = keys_of(head)
-        return _figures(columns_read([key], ALL_COLUMNS)[key], key[2])
+        if key not in self._read:
+            self._read[key] = _figures(columns_read([key], ALL_COLUMNS)[key], key[2])
+        return self._read[key]
 
 
 def _figures(points: NDArray[Any] | None, start: int) -> NDArray[Any]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from django.utils import timezone
 
-from orchestrator.models import Block, Run
+from orchestrator.models import Block, Event, LogLine, Run
 from orchestrator.selectors import attempt_points
 from orchestrator.selectors.attempt_points import SICK, AttemptPoints, first_sick_step
 from orchestrator.selectors.points import BlocksMoved
@@ -111,13 +112,25 @@ def test_blocks_that_move_are_looked_at_again(run: Run, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 def test_a_million_points_are_looked_into_quickly(run: Run) -> None:
-    """Forty metrics of 25,000 steps, and NaN in the middle of one."""
+    """Forty metrics of 25,000 steps that all become NaN, 200,000 log lines, 20,000 events."""
     names = {f"m{n}": 1.0 for n in range(38)}
     story = Story(run, pace=0.5, ago=20_000)
     for first in range(1, 25_001, 1000):
         story.steps(first, first + 999, **names)
         pack(run_id=run.pk, attempt=1)
     packed(run)
+    lines = [
+        LogLine(run=run, attempt=1, source="host", seq=n, time=story.now, text=f"line {n} " * 20)
+        for n in range(10**6, 10**6 + 200_000)
+    ]
+    LogLine.objects.bulk_create(lines, batch_size=10_000)
+    moment = timezone.now()
+    words = {"state": "running", "phase": "eval", "step": 1}
+    told = [
+        Event(run=run, attempt=1, source="trainer", time=moment, type="status", data=words)
+        for _ in range(20_000)
+    ]
+    Event.objects.bulk_create(told, batch_size=10_000)
     story.steps(25_001, 25_001, loss="NaN", **dict.fromkeys(names, "NaN"))
     story.fails("nan", "step 25001: loss became nan")
     spent = []
