@@ -86,9 +86,11 @@ def stack() -> Iterator[Stack]:
 
 
 def mortem(stack: Stack, run_id: str, attempt: int = 1) -> dict[str, Any]:
-    """The post-mortem once every line has arrived."""
+    """The post-mortem once every line has arrived, host's last word too: it alone knows the exit code."""
+    path = f"/runs/{run_id}/post-mortem?attempt={attempt}"
+    stack.wait(lambda: stack.call("GET", path)["exit_code"] is not None, WITHIN, "no last word")
     stack.wait(lambda: stack.lines_missing(run_id) == 0, WITHIN, "its last lines never came")
-    found: dict[str, Any] = stack.call("GET", f"/runs/{run_id}/post-mortem?attempt={attempt}")
+    found: dict[str, Any] = stack.call("GET", path)
     return found
 
 
