@@ -85,7 +85,7 @@ def end_of(run: Run, attempt: Attempt, events: Sequence[Event], ahead: float) ->
     if cause:
         said_by = "server"
         # A later word of an attempt that was given up does not change what it was given up for.
-        if words and cause != "node-lost" and words[0].data.get("cause", cause) in (cause, ""):
+        if words and words[0].data.get("cause", cause) in (cause, ""):
             said_by = _speaker(words[0])
             moment = words[0].time - timedelta(seconds=ahead)
     name = _signal_name(attempt.exit_code)

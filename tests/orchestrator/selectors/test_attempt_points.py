@@ -62,10 +62,11 @@ def test_the_first_bad_value_is_exact_wherever_it_lies(
 def test_of_an_attempt_alone(run: Run, stored: Callable[[Run], None]) -> None:
     Story(run).steps(1, 10).steps(11, 11, loss="NaN")
     attempt_add(run, 2)
-    Story(run, attempt=2).steps(5, 30)
+    Story(run, attempt=2).steps(5, 6).steps(7, 7, loss="NaN").steps(8, 30)
     stored(run)
     assert first_sick_step(run, 1) == 11
-    assert first_sick_step(run, 2) is None
+    assert first_sick_step(run, 2) == 7
+    assert AttemptPoints(run, 1).count("loss") == 11
     points = AttemptPoints(run, 2)
     assert points.last("loss", 3)["step"].tolist() == [28, 29, 30]
     assert points.count("loss") == 26
