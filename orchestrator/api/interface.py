@@ -28,6 +28,7 @@ ROUTERS = (
     "life_cycle",
     "telemetry",
     "truth",
+    "post_mortem",
     "catalog",
     "checkpoints",
     "checkpoint_copies",

@@ -60,10 +60,10 @@ def series_ids(run: Run, keys: Iterable[str]) -> dict[str, int]:
     return dict(Series.objects.filter(run=run, key__in=list(keys)).values_list("key", "pk"))
 
 
-def stored_read(run: Run, ids: Sequence[int]) -> dict[int, Stored]:
-    """What is stored of each series."""
-    tails = _tails(run, ids)
-    heads = _heads(ids)
+def stored_read(run: Run, ids: Sequence[int], after: tuple[int, int] = (0, 0)) -> dict[int, Stored]:
+    """What is stored of each series; only chunks and blocks that end behind (attempt, seq) `after`."""
+    tails = _tails(run, ids, after)
+    heads = _heads(ids, after)
     edges = np.searchsorted(heads["series"], np.sort(np.append(ids, 2**62)))
     found = {}
     for place, pk in enumerate(sorted(ids)):

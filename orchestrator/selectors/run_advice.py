@@ -21,6 +21,8 @@ _OF_CAUSE = {
     "disk": "The disk of its node is full. Free space there, or lower checkpoint.keep_last, then retry.",
     "crash": "The trainer stopped with an error; the last lines below say where. If it is a method of "
     "yours, fix its file and retry.",
+    "stall": "Its trainer hung: it said nothing for far longer than that phase ever took, and its policy had it "
+    "ended. The alert on the Events tab holds the stacks, which say where.",
     "killed": "The process was killed from outside, usually by the system for want of memory. Retry "
     "continues from the newest checkpoint.",
     "bad-input": "The spec or its data cannot run as they are. Change what the message names and launch "
@@ -28,6 +30,7 @@ _OF_CAUSE = {
     "gpu-busy": "A GPU that it was given stayed in use by an earlier attempt. Look on its node which process "
     "holds it, then retry.",
     "node-lost": "Its node stopped answering. It goes back to the queue by itself while restarts remain.",
+    "fenced": "A newer attempt took over while this one still ran. Nothing of it counts since then.",
 }
 
 _CAUSE_WORDS = {
@@ -35,10 +38,12 @@ _CAUSE_WORDS = {
     "nan": "not a number",
     "disk": "disk full",
     "crash": "an error in the trainer",
+    "stall": "its trainer hung",
     "killed": "killed from outside",
     "bad-input": "the spec or its data",
     "gpu-busy": "its GPU was still in use",
     "node-lost": "its node went away",
+    "fenced": "a newer attempt took over",
 }
 
 
@@ -62,7 +67,17 @@ def _never_starts(run: Run) -> bool:
 
 def cause_words(run: Run) -> str:
     """The cause of its end in a few words."""
-    return _CAUSE_WORDS.get(run.cause, run.cause)
+    return cause_name(run.cause)
+
+
+def cause_name(cause: str) -> str:
+    """A cause in a few words."""
+    return _CAUSE_WORDS.get(cause, cause)
+
+
+def cause_advice(cause: str) -> str:
+    """What to do about a failure with this cause, or ""."""
+    return _OF_CAUSE.get(cause, "")
 
 
 def advice(run: Run) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from django.db import DataError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from orchestrator.models import Checkpoint, LogLine, Node, Process
 from orchestrator.models.restart_policy import RestartPolicy, policy_parse, policy_stored
+from orchestrator.selectors.attempt_points import first_sick_step
 from orchestrator.selectors.changes import spec_with_overrides
-from orchestrator.selectors.points import points_stored
 from orchestrator.selectors.spec_arithmetic import row_tokens, tokens_per_step
 from orchestrator.services.facts import event_add
 from trainer.live import value_at
@@ -26,8 +25,6 @@ CURABLE = frozenset({"killed", "node-lost", "fenced", "gpu-busy"})
 """Failures that are not the run's own: it goes on elsewhere while restarts remain."""
 LINES = 5000
 MATCH_MS = 1000
-SICK = ("loss", "grad_norm")
-"""A value of these that is no number is the first bad signal of a run."""
 MICROBATCH, RATE = "batch.tokens_per_microbatch", "optimizer.lr"
 
 
@@ -141,7 +138,7 @@ def _smaller(run: Run, ending: Ending) -> dict[str, Any]:
 
 
 def _rolled_back(run: Run, ending: Ending, factor: float) -> dict[str, Any]:
-    sick = _first_sick_step(run)
+    sick = first_sick_step(run, run.attempt)
     behind = Checkpoint.objects.filter(run=run, deleted=None)
     if sick is not None:
         behind = behind.filter(step__lt=sick)
@@ -171,13 +168,6 @@ def _rolled_back(run: Run, ending: Ending, factor: float) -> dict[str, Any]:
         first = f" First bad signal at step {sick}." if sick is not None else ""
         _note(run, "nan-rollback", f"{how}.{first}")
     return facts
-
-
-def _first_sick_step(run: Run) -> int | None:
-    """The first step of the attempt whose loss or gradient was no number."""
-    found = points_stored(run, SICK, after=(run.attempt, 0)).values()
-    sick = [points["step"][~np.isfinite(points["value"])] for each in found for _, points in each]
-    return min((int(steps.min()) for steps in sick if len(steps)), default=None)
 
 
 def _matching(run: Run, policy: RestartPolicy, ending: Ending) -> tuple[LogRule | None, str]:

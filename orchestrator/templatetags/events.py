@@ -16,8 +16,8 @@ register = template.Library()
 
 
 @register.simple_tag
-def event_words(event: Event) -> dict[str, str]:
-    """`title`, `text`, `icon`, and the `state` or `level` that colours it."""
+def event_words(event: Event) -> dict[str, Any]:
+    """`title`, `text`, `icon`, the `state` or `level` that colours it; `mortem`, an attempt that ended badly."""
     tell = {
         "status": _status,
         "checkpoint": _checkpoint,
@@ -33,14 +33,17 @@ def event_words(event: Event) -> dict[str, str]:
     return known(data, event)
 
 
-def _status(data: dict[str, Any], event: Event) -> dict[str, str]:
+def _status(data: dict[str, Any], event: Event) -> dict[str, Any]:
     state = str(data.get("state", ""))
-    found = {"title": state, "text": _said(data), "icon": "info"}
+    found: dict[str, Any] = {"title": state, "text": _said(data), "icon": "info"}
     if state in State.values:
         found |= {"icon": state, "state": state}
     by = data.get("by")
     if by and by not in ("server", "trainer", "host") and str(by) not in found["text"]:
         found["text"] = f"{found['text']} by {by}".strip()
+    # The trainer's word, or host's for it; the server's alone where both were silent.
+    if (event.source, state) in (("trainer", State.FAILED), ("server", State.LOST)):
+        found["mortem"] = event.attempt
     phase = data.get("phase")
     if event.source == "trainer" and phase and not found["text"]:
         found["text"] = f"{phase}, step {figure(data.get('step'))}"

@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
 from orchestrator.models import ENDED, Role, Run, State
+from orchestrator.selectors.post_mortem import post_mortem_attempts
 from orchestrator.selectors.removals import is_being_deleted, was_deleted
 from orchestrator.selectors.run_advice import advice, cause_words, deadlines
 from orchestrator.selectors.run_words import method_chips, spec_of
@@ -147,9 +148,17 @@ def _render(
         "deadlines": deadlines(run),
         "tab": tab,
         "tab_title": title,
-        "tabs": [(name, words) for name, (words, _) in run_tabs.TABS.items()],
+        "tabs": _tabs(run, tab),
     }
     return render(request, f"run/{tab}.html", context | content(run, request) | more, status=status)
+
+
+def _tabs(run: Run, shown: str) -> list[tuple[str, str]]:
+    """Address and name of each tab; a post-mortem is offered where there is one."""
+    offered = {name: words for name, (words, _) in run_tabs.TABS.items()}
+    if shown != "post-mortem" and not post_mortem_attempts(run):
+        del offered["post-mortem"]
+    return list(offered.items())
 
 
 @require_POST

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
-from orchestrator.models import Run
+from orchestrator.models import Role, Run
 from orchestrator.selectors.events import events_list
 from orchestrator.selectors.sample_groups import groups_newest
-from orchestrator.views.run_tabs import FEW_EVENTS
+from orchestrator.views.run_tabs import FEW_EVENTS, post_mortem_card
+from orchestrator.views.run_tabs import post_mortem as post_mortem_of
 from orchestrator.views.run_tabs import truth as truth_of
 
 if TYPE_CHECKING:
@@ -37,3 +38,14 @@ def truth(request: HttpRequest, run_id: str) -> HttpResponse:
     """The truth panel as of now."""
     run = get_object_or_404(Run.objects.select_related("node"), pk=run_id)
     return render(request, "run/part_truth.html", {"run": run, **truth_of(run, request)})
+
+
+@require_GET
+def post_mortem(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The post-mortem as of now: of the attempt that is asked for, or the card of the overview."""
+    run = get_object_or_404(Run.objects.select_related("node"), pk=run_id)
+    whole = "attempt" in request.GET
+    found = post_mortem_of(run, request) if whole else post_mortem_card(run)
+    may_launch = request.user.has_role(Role.OPERATOR)
+    context = {"run": run, "may_launch": may_launch, **found}
+    return render(request, "run/part_post_mortem.html", context)

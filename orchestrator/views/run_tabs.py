@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import Q
 from django.http import Http404
 
-from orchestrator.models import ENDED, State
+from orchestrator.models import ENDED, Event, State
 from orchestrator.selectors.changes import steering
 from orchestrator.selectors.events import events_list, log_tail
 from orchestrator.selectors.policy_form import policy_fields
+from orchestrator.selectors.post_mortem import (
+    NoPostMortem,
+    post_mortem_attempts,
+    post_mortem_newest,
+    post_mortem_read,
+)
+from orchestrator.selectors.post_mortem_text import TIPS, healthy_words, lost_words
 from orchestrator.selectors.queue import queue_length
 from orchestrator.selectors.run_seams import run_began, run_seams
 from orchestrator.selectors.run_spec import run_spec
@@ -32,14 +40,16 @@ if TYPE_CHECKING:
 
     from orchestrator.models import Run
 
-LAST_LINES, LOG_LINES, FEW_EVENTS = 12, 1000, 12
+LOG_LINES, FEW_EVENTS = 1000, 12
+EVENTS_PER_PAGE = 100
 
 
 def overview(run: Run, request: HttpRequest) -> dict[str, Any]:
     """Is it learning, is it healthy, what does it say now."""
     spec = spec_of(run)
-    troubled = run.state in (State.FAILED, State.LOST)
+    mortem = post_mortem_newest(run)
     return {
+        **(_mortem(run, mortem) if mortem else {}),
         "plans": chart_plans(spec),
         "signs": signs_of(spec, run.latest),
         "seams": run_seams(run),
@@ -47,7 +57,6 @@ def overview(run: Run, request: HttpRequest) -> dict[str, Any]:
         "groups": groups_newest(run=run),
         "events": events_list(run=run, per_page=FEW_EVENTS)[0],
         "queued": queue_length() if run.state == State.QUEUED else 0,
-        "last_lines": log_tail(run=run, lines=LAST_LINES) if troubled else [],
     }
 
 
@@ -59,7 +68,12 @@ def metrics(run: Run, request: HttpRequest) -> dict[str, Any]:
             chart_plan(key)
         )
     ordered = sorted(groups.items(), key=lambda group: (group[0] != "general", group[0]))
+    asked = query_whole(request, "attempt")
+    bad = post_mortem_attempts(run)
+    mortem = post_mortem_read(run, asked or bad[-1]) if (asked or run.attempt) in bad else None
     return {
+        "marks": _marks(mortem),
+        "alone": asked,
         "groups": ordered,
         "seams": run_seams(run),
         "began": run_began(run),
@@ -123,8 +137,10 @@ def steer(run: Run, request: HttpRequest) -> dict[str, Any]:
 def events(run: Run, request: HttpRequest) -> dict[str, Any]:
     """Everything that happened."""
     page = query_whole(request, "page") or 1
+    if (asked := query_whole(request, "event")) is not None:
+        page = _page_of(run, asked)
     found, count = events_list(run=run, page=page)
-    return {"events": found, "count": count, "page": page, "more": page * 100 < count}
+    return {"events": found, "count": count, "page": page, "more": page * EVENTS_PER_PAGE < count}
 
 
 def truth(run: Run, request: HttpRequest) -> dict[str, Any]:
@@ -138,6 +154,66 @@ def truth(run: Run, request: HttpRequest) -> dict[str, Any]:
     return {"truth": found, "asked": asked, "help": HELP, "settled": settled}
 
 
+def _page_of(run: Run, event_id: int) -> int:
+    """The page of all events that shows this one; the first page when the run has no such event."""
+    event = Event.objects.filter(run=run, pk=event_id).first()
+    if event is None:
+        return 1
+    newer = Q(time__gt=event.time) | Q(time=event.time, pk__gt=event.pk)
+    return Event.objects.filter(newer, run=run).count() // EVENTS_PER_PAGE + 1
+
+
+def post_mortem(run: Run, request: HttpRequest) -> dict[str, Any]:
+    """What happened to an attempt that ended badly, the newest unless one is asked for."""
+    asked = query_whole(request, "attempt")
+    try:
+        found = post_mortem_read(run, asked)
+    except NoPostMortem as error:
+        return {"mortem": None, "none": str(error), "bad": post_mortem_attempts(run)}
+    return {**_mortem(run, found), "full": True}
+
+
+def post_mortem_card(run: Run) -> dict[str, Any]:
+    """The card of the overview; `mortem` is None once the newest attempt is well."""
+    found = post_mortem_newest(run)
+    return _mortem(run, found) if found else {"mortem": None}
+
+
+def _mortem(run: Run, found: dict[str, Any]) -> dict[str, Any]:
+    signals = [found["first"], *found["signals"]] if found["first"] else []
+    last = found["log"][-1]["id"] if found["log"] else None
+    return {
+        # Lines are asked for by the first one that is shown already.
+        "mortem": {**found, "all": signals, "log_last": last and last + 1},
+        "bad": sorted([*found["others"], found["attempt"]]),
+        "healthy_words": healthy_words(found["healthy"]),
+        "lost_words": lost_words(found["healthy"], found["state"]),
+        "tips": TIPS,
+        "marks": _marks(found),
+        "tone": "lost" if found["cause"] == "node-lost" else _TONES[found["state"]],
+        "settled": run.complete and run.state in ENDED,
+    }
+
+
+_TONES = {"ended": "failed", "lost": "lost", "stalled": "paused"}
+
+
+def _marks(found: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The first bad signal as a line across the charts, in the form of a seam."""
+    first = found["first"] if found else None
+    if first is None or first["step"] is None:
+        return []
+    return [
+        {
+            "step": first["step"],
+            "time": first["time"].timestamp(),
+            "label": "first bad signal",
+            "text": f"{first['title']}. {first['text']}",
+            "kind": "signal",
+        }
+    ]
+
+
 TABS = {
     "overview": ("Overview", overview),
     "metrics": ("Metrics", metrics),
@@ -147,5 +223,6 @@ TABS = {
     "checkpoints": ("Checkpoints", checkpoints),
     "spec": ("Spec", spec),
     "events": ("Events", events),
+    "post-mortem": ("Post-mortem", post_mortem),
     "truth": ("Truth", truth),
 }

@@ -84,10 +84,11 @@ function waitingFor(element, view) {
 
 function seams(view, since, annotations) {
   // Along tokens a seam's place is not known, but that a run began at 0 is.
-  const known = view.axis === "tokens" ? view.seams.filter(({ kind }) => kind === "fork") : view.seams;
+  const all = [...view.seams, ...(view.marks ?? [])];
+  const known = view.axis === "tokens" ? all.filter(({ kind }) => kind === "fork") : all;
   return known.map(({ step, time, label, text, kind }) => {
     const [x] = view.axis === "step" || view.axis === "tokens" ? [step] : places([time], view.axis, since);
-    const colour = { knob: view.look.violet, fork: view.look.ink }[kind] ?? view.look.faint;
+    const colour = { knob: view.look.violet, fork: view.look.ink, signal: view.look.bad }[kind] ?? view.look.faint;
     // Along the line: two seams may stand close together.
     annotations.push({ x, xanchor: "left", xshift: 1, y: 1, yref: "paper", yanchor: "top", textangle: -90, showarrow: false, text: escaped(label), hovertext: escaped(text ?? label), font: { size: 10, color: colour } });
     return { type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", line: { color: colour, width: 1, dash: "dot" } };

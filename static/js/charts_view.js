@@ -11,13 +11,14 @@ const GROWTH = 1.15;
 export function chartsView(root, send) {
   const figures = [...root.querySelectorAll("[data-chart]")];
   if (!figures.length) return null;
-  const view = { ...fromUrl(), origin: Number(root.dataset.began), domain: [0, 1], look: look(), seams: JSON.parse(document.getElementById("seams")?.textContent ?? "[]"), ended: "ended" in root.dataset };
+  const view = { ...fromUrl(), origin: Number(root.dataset.began), domain: [0, 1], look: look(), seams: json("seams"), marks: json("marks"), ended: "ended" in root.dataset };
   const charts = figures.map((figure) => createChart(figure, zoom));
   const scheduled = scheduler((chart) => chart.draw(feed.curves(), { ...view, before: feed.before() }), (chart) => {
     feed.want(chart.keys);
     if (chart.element.dataset.status) scheduled.mark([chart]);
   });
-  const feed = createFeed({ run: root.dataset.run, url: root.dataset.seriesUrl, lineageUrl: root.dataset.lineageUrl, send, changed, failed });
+  const attempt = new URLSearchParams(location.search).get("attempt");
+  const feed = createFeed({ run: root.dataset.run, attempt, url: root.dataset.seriesUrl, lineageUrl: root.dataset.lineageUrl, send, changed, failed });
   feed.look({ axis: served(view.axis), range: view.range });
   charts.forEach((chart) => scheduled.add(chart));
 
@@ -79,6 +80,8 @@ export function chartsView(root, send) {
   const reseam = (found) => { view.seams = found; scheduled.mark(charts); };
   return { feed, reseam, seams: () => view.seams.length, ended() { view.ended = true; scheduled.mark(charts); } };
 }
+
+const json = (id) => JSON.parse(document.getElementById(id)?.textContent ?? "[]");
 
 /** Paper is white: charts take the light colours while the page is printed. */
 function printLight(draw) {

@@ -9,6 +9,8 @@ export function copyButtons(root) {
       say(button, "Copied");
     } catch {
       // Without a secure origin there is no clipboard: select it for Ctrl-C.
+      const fold = source.closest("details");
+      if (fold) [fold.hidden, fold.open] = [false, true];
       getSelection().selectAllChildren(source);
       say(button, "Selected");
     }

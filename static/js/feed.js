@@ -6,8 +6,8 @@ const POINTS = 1500;
 const AGAIN = 2000;
 const KEYS_MOST = 300;
 
-/** `changed(keys)` is called after every change, `failed(error)` when the server does not answer. */
-export function createFeed({ run, url, lineageUrl, send, changed, failed }) {
+/** Of `attempt` alone, as it is stored, or of the run as it goes on. `changed(keys)` is called after every change, `failed(error)` when the server does not answer. */
+export function createFeed({ run, attempt = null, url, lineageUrl, send, changed, failed }) {
   const lineage = createLineage(lineageUrl, POINTS);
   const wanted = new Set();
   let snapshot = { upto: null, curves: {} };
@@ -36,6 +36,7 @@ export function createFeed({ run, url, lineageUrl, send, changed, failed }) {
     loading?.abort();
     loading = new AbortController();
     const query = keysQuery([...wanted], { x: view.axis, points: POINTS });
+    if (attempt) query.set("attempt", attempt);
     if (view.range) [query.set("from", view.range[0]), query.set("to", view.range[1])];
     try {
       const { signal } = loading;
@@ -58,6 +59,7 @@ export function createFeed({ run, url, lineageUrl, send, changed, failed }) {
   }
 
   function heard(delta) {
+    if (attempt) return;
     const next = extend(snapshot, delta, view.axis);
     if (!next) return later(Math.max(0, loadedAt + AGAIN - Date.now()));
     snapshot = next;

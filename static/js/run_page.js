@@ -5,13 +5,16 @@ import { showConnection } from "./connection.js";
 import { foldLong } from "./fold.js";
 import { logView } from "./log_view.js";
 import { metricFilter } from "./metric_filter.js";
+import { copyButtons } from "./copy.js";
 import { partView } from "./part_view.js";
+import { postMortemView } from "./post_mortem_view.js";
 import { showRun, showWidths } from "./run_fields.js";
 import { connect } from "./socket.js";
 import { showTiles } from "./tiles.js";
 import { truthView } from "./truth_view.js";
 
-const ENDED = ["stopped", "finished", "failed"];
+/** States that the page says more of than its fields do. */
+const RETOLD = ["stopped", "finished", "failed", "lost"];
 const root = document.querySelector("[data-run-page]");
 const run = root.dataset.run;
 let socket = null;
@@ -20,6 +23,7 @@ const charts = chartsView(root, (frame) => socket?.send(frame));
 const log = logView(root.querySelector("[data-log]"));
 const newest = partView(root.querySelector("[data-newest]"), foldLong);
 truthView(root.querySelector("[data-truth]"));
+const mortem = postMortemView(root.querySelector("[data-post-mortem]"));
 const events = partView(root.querySelector("[data-events]"));
 let state = root.dataset.runState;
 let told = root.dataset.told;
@@ -42,13 +46,20 @@ function seamsSoon(tries = 20) {
 }
 
 const hear = {
-  points: (message) => charts?.feed.heard(message),
+  points: (message) => {
+    charts?.feed.heard(message);
+    mortem.refresh();
+  },
   gap: () => charts?.feed.load(),
   samples: () => newest.refresh(),
-  log: (message) => log?.append(message.lines),
+  log: (message) => {
+    log?.append(message.lines);
+    mortem.refresh();
+  },
   run: ({ run: shape }) => {
     showRun(root, shape);
     showTiles(root, shape.latest ?? {});
+    mortem.refresh();
     const now = `${shape.state} ${shape.phase} ${shape.attempt}`;
     if (now !== told) events.refresh();
     told = now;
@@ -56,7 +67,7 @@ const hear = {
     knobs = JSON.stringify(shape.knobs);
     if (shape.state === state) return;
     // What the page says beside the fields (why it waits, what failed) is written by the server.
-    if (ENDED.includes(shape.state) || ENDED.includes(state) || "waiting" in root.dataset) return reloadSoon();
+    if ([shape.state, state].some((one) => RETOLD.includes(one)) || "waiting" in root.dataset) return reloadSoon();
     state = shape.state;
   },
 };
@@ -82,6 +93,7 @@ showWidths(root);
 root.querySelector(".tabs [aria-current]").scrollIntoView({ inline: "center", block: "nearest" });
 for (const text of root.querySelectorAll("[data-end]")) text.scrollTop = text.scrollHeight;
 foldLong(root);
+copyButtons(root);
 showTiles(root, JSON.parse(document.getElementById("latest")?.textContent ?? "{}"));
 metricFilter(root);
 confirmForms(document);
@@ -92,6 +104,7 @@ socket = connect(document.body.dataset.socket, {
     // What was said or hinted at while no socket was open is asked for again.
     log?.catchUp();
     if (connected) newest.refresh();
+    mortem.refresh();
     connected = true;
     return [watched()];
   },
