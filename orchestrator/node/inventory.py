@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from orchestrator.node.gpus import gpu_report
 from trainer import registry
+from trainer.gpus import gpu_report
 
 if TYPE_CHECKING:
     from pathlib import Path

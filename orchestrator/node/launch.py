@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.node.courier import Courier
-from orchestrator.node.gpus import gpus
 from orchestrator.node.hosts import Hosts, host_start
 from orchestrator.node.inventory import PROCESSES_MOST
 from orchestrator.node.prepare import CannotPrepare, prepare
 from orchestrator.node.server import Refused, Server, Unreachable
+from trainer.gpus import gpus
 
 if TYPE_CHECKING:
     from pathlib import Path
