@@ -19,6 +19,8 @@ _OF_CAUSE = {
     "disk": "The disk of its node is full. Free space there, or lower checkpoint.keep_last, then retry.",
     "crash": "The trainer stopped with an error; the last lines below say where. If it is a method of "
     "yours, fix its file and retry.",
+    "stall": "Its trainer hung: it said nothing for far longer than that phase ever took, and its policy had it "
+    "ended. The alert on the Events tab holds the stacks, which say where.",
     "killed": "The process was killed from outside, usually by the system for want of memory. Retry "
     "continues from the newest checkpoint.",
     "bad-input": "The spec or its data cannot run as they are. Change what the message names and launch "
@@ -33,6 +35,7 @@ _CAUSE_WORDS = {
     "nan": "not a number",
     "disk": "disk full",
     "crash": "an error in the trainer",
+    "stall": "its trainer hung",
     "killed": "killed from outside",
     "bad-input": "the spec or its data",
     "gpu-busy": "its GPU was still in use",

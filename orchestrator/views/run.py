@@ -17,6 +17,7 @@ from orchestrator.selectors.removals import removal_words
 from orchestrator.selectors.run_advice import advice, cause_words, deadlines
 from orchestrator.selectors.run_words import method_chips, spec_of
 from orchestrator.selectors.runs import run_shape
+from orchestrator.selectors.stalls import stall_shape
 from orchestrator.services import live_knobs, shelf
 from orchestrator.services import runs as services
 from orchestrator.views import run_tabs
@@ -143,6 +144,7 @@ def _render(
         "actions": [action for action in actions if action["where"] == "head"],
         "requests": [action for action in actions if action["where"] == "steer"],
         "deadlines": deadlines(run),
+        "stall": stall_shape(run),
         "tab": tab,
         "tab_title": title,
         "tabs": [(name, words) for name, (words, _) in run_tabs.TABS.items()],

@@ -21,8 +21,10 @@ const log = logView(root.querySelector("[data-log]"));
 const newest = partView(root.querySelector("[data-newest]"), foldLong);
 truthView(root.querySelector("[data-truth]"));
 const events = partView(root.querySelector("[data-events]"));
+const stall = partView(root.querySelector("[data-stall]"));
 let state = root.dataset.runState;
 let told = root.dataset.told;
+let stalled = root.dataset.stalled;
 
 let knobs = JSON.stringify(JSON.parse(root.dataset.knobs));
 let reading = null;
@@ -51,6 +53,12 @@ const hear = {
     showTiles(root, shape.latest ?? {});
     const now = `${shape.state} ${shape.phase} ${shape.attempt}`;
     if (now !== told) events.refresh();
+    const stands = `${shape.stall?.event ?? ""} ${shape.policy?.on_stall ?? ""}`;
+    if (stands !== stalled) {
+      stall.refresh();
+      events.refresh();
+    }
+    stalled = stands;
     told = now;
     if (JSON.stringify(shape.knobs) !== knobs) seamsSoon();
     knobs = JSON.stringify(shape.knobs);
