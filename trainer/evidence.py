@@ -37,6 +37,8 @@ STATES = {
     "Z": "a zombie",
     "I": "idle",
 }
+PROC = Path("/proc")
+"""Absent on systems other than Linux: nothing of the processes is seen there."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -130,8 +132,10 @@ def processes_of(leader: int, before: dict[int, float], seconds: float) -> list[
 
 def _group(leader: int) -> list[tuple[int, str, list[Any]]]:
     """(pid, name, fields of /proc/PID/stat from the state on) of each process of a group."""
-    found = []
-    for folder in Path("/proc").iterdir():
+    found: list[tuple[int, str, list[Any]]] = []
+    if not PROC.is_dir():
+        return found
+    for folder in PROC.iterdir():
         if not folder.name.isdigit():
             continue
         try:

@@ -138,6 +138,11 @@ class AttemptDir:
         """Where the trainer writes its stacks on SIGUSR1."""
         return self.path / "stacks.txt"
 
+    @property
+    def doing(self) -> Path:
+        """What the trainer is at: the phase, the seconds that it may be silent in it, and why, a line each."""
+        return self.path / "doing"
+
     def alive(self, name: str) -> Path:
         """The file that host or ship touches for as long as it works."""
         return self.path / f"{name}.alive"

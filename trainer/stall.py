@@ -7,14 +7,19 @@ own clock may be set; so silence is measured here, from when a line was read, by
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from trainer.expectation import LONG, ORDINARY, scaled
 from trainer.liveness import Steadiness
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 GRACE = 5.0
 """Seconds over the promise, at the default promise: writing, reading and a busy machine take time too."""
 GRACE_LEAST = 1.0
+ENDS = ("start", "exit")
+"""Phases of a process before its first line and behind its last one."""
 QUIET = 2.0
 """Seconds of silence after which the first measure of the processes is taken, to compare with later."""
 
@@ -28,6 +33,18 @@ class Told:
     promise: float = field(default_factory=lambda: scaled(ORDINARY * LONG["load"]))
     """Seconds within which it will speak. Until its first line nothing is known but that it loads."""
     because: str = "the first guess, as it has not spoken yet"
+
+
+def doing_read(path: Path, told: Told) -> Told:
+    """Where the trainer is by its file `doing`, which is newer than its last line; else `told`."""
+    try:
+        phase, expected, because = path.read_text().splitlines()[:3]
+        seconds = float(expected)
+    except (OSError, ValueError):
+        return told
+    if told.phase in ENDS or not phase or not seconds > 0:
+        return told
+    return Told(phase[:32], told.step, seconds, because[:200])
 
 
 @dataclass

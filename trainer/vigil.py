@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from trainer.evidence import Gathering, cpu_of
-from trainer.stall import QUIET, StallWatch
+from trainer.stall import QUIET, StallWatch, doing_read
 from trainer.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class Vigil:
         """CPU seconds of each process early in this silence."""
         self._before_at = 0.0
         self._phase = ""
+        self._doing = told
+        """Where it was when it fell silent."""
         self._silent = 0.0
         self._unkillable = False
 
@@ -59,7 +61,7 @@ class Vigil:
         found = self.watch.look(now, spoke=spoke, promise=self.told.promise)
         if spoke:
             self._before = None
-        elif self._before is None and self.watch.silence(now) > QUIET:
+        elif self._before is None and self.watch.silence(now) > max(QUIET, self.told.promise / 4):
             self._before, self._before_at = cpu_of(self.trainer.pid), now
         if found == "stall":
             self._begin(now)
@@ -81,7 +83,8 @@ class Vigil:
         return Verdict("failed", "stall", message)
 
     def _begin(self, now: float) -> None:
-        self._phase, self._reported = self.told.phase, False
+        self._doing = doing_read(self.attempt.doing, self.told)
+        self._phase, self._reported = self._doing.phase, False
         before = {} if self._before is None else self._before
         since = now if self._before is None else self._before_at
         self._gathering = Gathering(
@@ -105,14 +108,18 @@ class Vigil:
 
     def _tell(self, now: float, evidence: Evidence, order: Control) -> None:
         self._gathering, self._reported = None, True
-        told, silent = self.told, self.watch.silence(now)
+        told, silent = self._doing, self.watch.silence(now)
+        promised = self.told.promise
+        longer = (
+            f"; it had promised to speak within {promised:.3g} s" if promised > told.promise else ""
+        )
         policy = order.on_stall if order.on_stall in POLICIES else "tell"
         ends = (
             "It is ended anyway, as it was asked to." if order.want != "run" else POLICIES[policy]
         )
         message = (
             f"Stalled in {told.phase}: the trainer has said nothing for {silent:.0f} s, where "
-            f"{told.promise:.3g} s were expected at most ({told.because}). {evidence.words()} {ends}"
+            f"{told.promise:.3g} s were expected at most ({told.because}{longer}). {evidence.words()} {ends}"
         )
         self._note(
             "alert",

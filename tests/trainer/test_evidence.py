@@ -51,7 +51,8 @@ def test_the_whole_group_is_seen_with_what_it_used_since(group):
     time.sleep(1.0)
     leader, child = processes_of(group, before, 1.0)
     assert (leader["pid"], leader["state"], leader["python"]) == (group, "S", True)
-    assert leader["cpu_s"] == 0.0 < 0.2 < child["cpu_s"] <= 1.5
+    # On a machine that others use too the busy one gets a share only.
+    assert leader["cpu_s"] == 0.0 < child["cpu_s"] <= 1.5
     assert child["state"] == "R" and leader["rss_mb"] > 1
 
 
@@ -85,6 +86,11 @@ def test_a_driver_that_hangs_keeps_nobody_waiting(group, tmp_path, monkeypatch):
     assert not gathering.ready(gathering.began + 44)
     assert gathering.ready(gathering.began + 46)
     assert "parent_waits (" in gathering.evidence.stacks and not gathering.evidence.complete
+
+
+def test_without_a_proc_nothing_is_seen_and_nothing_breaks(group, tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence, "PROC", tmp_path / "none")
+    assert (cpu_of(group), processes_of(group, {}, 1.0)) == ({}, [])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.stall import StallWatch, Told
+from trainer.stall import StallWatch, Told, doing_read
 
 LOOK = 0.05
 
@@ -73,6 +73,33 @@ def test_until_its_first_word_a_trainer_may_load():
         assert watch.look(now, spoke=False, promise=promise) is None
         now += LOOK * 20
     assert watch.look(now + 2, spoke=False, promise=promise) == "stall"
+
+
+@pytest.mark.parametrize(
+    ("text", "phase"),
+    [
+        ("reward\n19.0\nas ever\n   ", "reward"),
+        ("", "train"),
+        ("reward", "train"),
+        ("reward\nsoon\nas ever", "train"),
+        ("reward\nnan\nas ever", "train"),
+        ("\n19\nas ever", "train"),
+    ],
+)
+def test_where_it_is_stands_in_a_file_that_is_newer_than_its_last_line(tmp_path, text, phase):
+    path = tmp_path / "doing"
+    path.write_text(text)
+    found = doing_read(path, Told("train", 5, 64.0, "a guess"))
+    assert (found.phase, found.step) == (phase, 5)
+    assert found.promise == (19 if phase == "reward" else 64)
+
+
+@pytest.mark.parametrize("phase", ["start", "exit"])
+def test_before_its_first_and_behind_its_last_line_the_file_tells_nothing(tmp_path, phase):
+    path = tmp_path / "doing"
+    path.write_text("reward\n19.0\nas ever\n")
+    assert doing_read(path, Told(phase)).phase == phase
+    assert doing_read(tmp_path / "none", Told("train")).phase == "train"
 
 
 def test_the_promise_in_force_is_the_newest(clock):

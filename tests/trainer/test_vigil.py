@@ -294,3 +294,32 @@ def test_a_ship_that_stands_still_is_replaced(attempt):
         assert time.monotonic() < deadline + 60
         time.sleep(0.05)
     assert second.alive() and not first.alive()
+
+
+LINGERS = """
+import sys, time
+from pathlib import Path
+from trainer.journal import Journal
+with Journal(Path(sys.argv[1]) / "journal.jsonl") as journal:
+    journal.append("status", state="finished", cause="finished", message="done", expect_next_in=0)
+
+def never_gets_out():
+    time.sleep(600)
+
+never_gets_out()
+"""
+
+
+def test_a_trainer_that_does_not_end_after_its_last_word_is_told_of(attempt, monkeypatch):
+    monkeypatch.setenv("ANNEAL_PROMISE", "1")
+    attempt.path.mkdir()
+    Control(on_stall="restart").write(attempt.control)
+    words = [sys.executable, "-m", "trainer.host", "--dir", str(attempt.path.parent)]
+    trainer = ["--", sys.executable, "-c", LINGERS, str(attempt.path)]
+    host = subprocess.Popen([*words, "--attempt", "1", *trainer])
+    found = wait_alert(attempt, "stall")
+    assert found["data"]["phase"] == "exit" and "never_gets_out (" in found["data"]["stacks"]
+    host.wait(30)
+    # What it said of its end stands: it had finished.
+    assert list(read_events(attempt.journal("trainer")))[-1]["state"] == "finished"
+    assert list(read_events(attempt.journal("host")))[-1]["state"] == "finished"

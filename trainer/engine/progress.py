@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 4.0
 """Seconds of silence after which a heartbeat is written; fewer where ANNEAL_PROMISE is short."""
+DOING_BYTES = 200
 KEEP_EVERY = 10.0
 """At most one write of what was learned in so many seconds."""
 SAMPLE_INTERVAL = 2.0
@@ -53,6 +55,7 @@ class Report:
         self._kept_at = attempt.path.parent / "expectations.json"
         self.expectations = expectations_read(self._kept_at)
         self._heartbeat = min(HEARTBEAT, self.expectations.ordinary / 8)
+        self._doing = os.open(attempt.doing, os.O_WRONLY | os.O_CREAT, 0o644)
         self._last_line = self._last_tick = self._last_kept = time.monotonic()
         self._kept = dict(self.expectations.longest)
         self._due = self._promised = 0.0
@@ -63,6 +66,7 @@ class Report:
         """Say which phase begins, and until when the next line is promised."""
         self._lived()
         self.phase = phase
+        self._say_doing()
         self._append(
             "status",
             state="starting" if phase == "load" else "running",
@@ -93,6 +97,7 @@ class Report:
         """Another part of a step begins, which may be silent for longer than was promised last."""
         self._lived()
         self.part = "" if part == "other" else part
+        self._say_doing()
         if self.phase and time.monotonic() + self.expectations.of(self.doing) > self._due:
             self._beat()
 
@@ -102,6 +107,14 @@ class Report:
         if self.phase:
             self.expectations.take(self.doing, now - self._last_tick)
         self._last_tick = now
+
+    def _say_doing(self) -> None:
+        """Leave where we are for whoever finds us silent: a journal line for each part would be too many."""
+        promise = self._promise()
+        text = f"{promise['part']}\n{promise['expect_next_in']}\n{promise['because']}\n"
+        # Microseconds, and nothing that a full disk could keep from being done.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._doing, text.encode().ljust(DOING_BYTES)[:DOING_BYTES], 0)
 
     def _beat(self) -> None:
         self._append("heartbeat", phase=self.phase, step=self.step, **self._promise())
@@ -163,6 +176,7 @@ class Report:
             )
             self.journal.close()
             self.samples.close()
+            os.close(self._doing)
         except OSError as error:
             print(f"the journal could not be closed: {error}", file=sys.stderr, flush=True)
 

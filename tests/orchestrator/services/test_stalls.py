@@ -121,6 +121,21 @@ def test_the_sweep_leaves_the_sentence_of_host_which_knows_more(run):
     assert run.reason.startswith("Stalled in rollout")
 
 
+def test_older_words_that_arrive_behind_the_alert_hide_it_only_until_the_sweep(run):
+    say(run, stall())
+    say(
+        run,
+        {"type": "heartbeat", "phase": "train", "step": 3, "expect_next_in": 9},
+        source="trainer",
+    )
+    assert run.reason == ""
+    heard = timezone.now() - timedelta(seconds=100)
+    Stream.objects.create(run=run, attempt=1, source="trainer", received=heard)
+    sweep()
+    run.refresh_from_db()
+    assert run.reason.startswith("Stalled in rollout") and run_shape(run)["stall"] is not None
+
+
 def test_a_silent_ship_makes_no_stall(run):
     Run.objects.filter(pk=run.pk).update(expect_next_in=10)
     heard = timezone.now() - timedelta(seconds=100)

@@ -11,6 +11,7 @@ from trainer.engine.clock import Clock
 from trainer.engine.progress import Report
 from trainer.journal import read_events
 from trainer.rundir import RunDir
+from trainer.stall import Told, doing_read
 
 
 class Time:
@@ -90,6 +91,17 @@ def test_the_due_moment_is_never_broken_by_what_was_announced(report, clock):
             assert at + told >= clock.now + report.expectations.of(part) - 0.1
             clock.now += gap
             report.tick()
+
+
+def test_where_it_is_stands_in_a_file_without_a_line_for_each_part(report, clock, tmp_path):
+    report.status("train")
+    works(report, clock, "rollout", 0.1)
+    report.enter("reward")
+    found = doing_read(tmp_path / "attempt-1" / "doing", Told("train"))
+    assert (found.phase, found.promise) == ("reward", 64.0) and "first guess" in found.because
+    report.status("eval")
+    report.part = ""
+    assert len(lines(report)) == 2
 
 
 def test_a_warm_up_is_a_phase_of_its_own(report, clock):
