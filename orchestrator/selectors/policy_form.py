@@ -16,7 +16,7 @@ CHOICES: dict[str, list[tuple[str, str]]] = {
     "on_nan": [("fail", "end the run"), ("rollback", "roll back, lower rate")],
     "on_stall": [
         ("tell", "tell, with its stacks"),
-        ("restart", "end it, go on from a checkpoint"),
+        ("restart", "restart from checkpoint"),
         ("stop", "end the run"),
     ],
 }

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow]
 
-PROMISE = 8.0
-GRACE = 1.0
-DUMP = 8.0
+PROMISE = 20.0
+GRACE = 5.0 * PROMISE / 60
+DUMP = 20.0
 """Seconds for stacks, journal, ship and a busy machine."""
 HANGING = '''
 """A reward that waits for ever in its 40th batch, once, as a deadlocked library does."""
@@ -99,7 +99,7 @@ def stack() -> Iterator[Stack]:
     (rewards / "slow_reward.py").write_text(SLOW)
     found.env["ANNEAL_METHODS"] = str(rewards.parent)
     found.env["ANNEAL_PROMISE"] = f"{PROMISE:g}"
-    found.env["ANNEAL_HUNG"] = "6"
+    found.env["ANNEAL_HUNG"] = "10"
     try:
         found.up()
         yield found
@@ -216,7 +216,7 @@ def test_the_policy_acts_while_the_server_is_away(stack: Stack) -> None:
 
 
 def test_a_slow_phase_whose_length_was_seen_is_no_stall(stack: Stack) -> None:
-    reward = {"type": "slow-reward", "every": 512, "seconds": 4.0}
+    reward = {"type": "slow-reward", "every": 1024, "seconds": 8.0}
     raw = spec(200, rewards=[reward])
     run_id = stack.launch(raw)
     run = stack.wait_state(run_id, "finished", "failed", within=240)
@@ -225,7 +225,7 @@ def test_a_slow_phase_whose_length_was_seen_is_no_stall(stack: Stack) -> None:
     # It was slow for longer than is waited for once enough of other phases was seen.
     events = list(read_events(stack.attempts(run_id)[0].journal("trainer")))
     times = [e["values"].get("time/reward", 0) for e in events if e["type"] == "metrics"]
-    assert sum(seconds > PROMISE / 4 for seconds in times) >= 3
+    assert sum(seconds > PROMISE / 4 for seconds in times) >= 2
 
 
 def test_a_ship_that_stands_still_is_replaced_and_everything_is_stored_once(stack: Stack) -> None:
