@@ -17,6 +17,11 @@ def data_dir() -> Path:
     return Path(os.path.abspath(named)) if named else PROJECT_DIR / "var"
 
 
+def alive_path(directory: Path, name: str) -> Path:
+    """The file that a part touches for as long as it works."""
+    return directory / "alive" / name
+
+
 def private_write(path: Path, text: str) -> None:
     """Write `text` so that readers see the old file or the whole new one; mode 0600."""
     path.parent.mkdir(parents=True, exist_ok=True)

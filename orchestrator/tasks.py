@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from celery import shared_task
+from django.conf import settings
 
+from orchestrator.data_dir import alive_path
 from orchestrator.node.launch import order_take
 from orchestrator.services import compaction, placement, retention
 from orchestrator.services.pulse import pulse_touch
 from orchestrator.services.removals import removals_work
+from trainer.liveness import touch
 
 CONTROL = "control"
+
+
+def _begun() -> None:
+    """Note that tasks are taken up, before one waits for anything: beat, broker and pool work."""
+    touch(alive_path(settings.ANNEAL_DATA_DIR, "control-work"))
 
 
 @shared_task
 def schedule() -> int:
     """Place queued runs."""
+    _begun()
     pulse_touch(CONTROL)
     return placement.schedule()
 
@@ -22,6 +31,7 @@ def schedule() -> int:
 @shared_task
 def sweep() -> None:
     """Send lost messages again and notice who fell silent."""
+    _begun()
     placement.sweep()
 
 

@@ -233,6 +233,7 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
     from trainer.engine.orders import Orders
     from trainer.engine.progress import Report
     from trainer.engine.session import Session
+    from trainer.stacks import stacks_offer
 
     datasets: dict[str, Path] = {}
     for item in options.dataset:
@@ -245,7 +246,11 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
         return _refuse(f"attempt {attempt.number} was begun already; choose a higher --attempt")
     _prepare_threads(spec.resources.cpus)
     try:
-        report = Report(attempt)
+        try:
+            report = Report(attempt)
+        except ValueError as error:
+            return _refuse(str(error))
+        stacks_offer(attempt)
         orders = Orders(run, attempt)
         orders.listen()
         report.status("load", data=_opening(run, spec, attempt.number))

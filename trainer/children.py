@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from trainer.liveness import Watch, hung_after
 from trainer.processes import ProcessName, processes_read, processes_with
 
 if TYPE_CHECKING:
@@ -98,6 +99,9 @@ class Ship:
         self.child: subprocess.Popen[bytes] | None = None
         self.name = processes_read(attempt.processes).get("ship")
         self.given_up = not attempt.lease.exists()
+        self.watch = Watch(attempt.alive("ship"), hung_after())
+        self.hung_for = 0.0
+        """Seconds that a ship stood still which was ended for it; whoever tells of it sets it back."""
         self.start_at = 0.0
         self.backoff = 0.5
 
@@ -112,6 +116,7 @@ class Ship:
         if self.child is not None:
             code = self.child.poll()
             if code is None:
+                self._end_if_hung(now)
                 return False
             # 0: all delivered; 3: refused for good. Everything else deserves another try.
             self.given_up = code in (0, 3)
@@ -120,10 +125,20 @@ class Ship:
             self.backoff = min(SHIP_BACKOFF_MOST, self.backoff * 2)
             return False
         if self.name is not None and self.name.alive():
+            self._end_if_hung(now)
             return False
         self.child = ship_start(self.attempt)
         self.name = ProcessName.of(self.child.pid)
+        self.watch.again(now)
         return True
+
+    def _end_if_hung(self, now: float) -> None:
+        """A ship that stands still is ended like a dead one, which the next looks replace. The journals and the
+        server's cursors know what is left to deliver."""
+        if (silent := self.watch.hangs(now)) and self.name is not None:
+            self.hung_for = silent
+            self.name.signal(signal.SIGKILL, group=True)
+            self.watch.again(now)
 
 
 def ship_start(attempt: AttemptDir) -> subprocess.Popen[bytes]:

@@ -29,10 +29,16 @@ class Control:
     """Live-changeable knobs by spec path."""
     asks: dict[str, int] = field(default_factory=dict)
     """Requests to "save" or to "evaluate" now, by how often each was made so far."""
+    on_stall: str = "tell"
+    """What host does about a trainer that stalls: tell, restart or stop."""
 
     def write(self, path: Path) -> None:
         """Replace the control file."""
-        write_atomic(path, json.dumps(asdict(self)))
+        order = asdict(self)
+        if self.on_stall == "tell":
+            # A trainer that was started before there was such a field refuses what it does not know.
+            del order["on_stall"]
+        write_atomic(path, json.dumps(order))
 
 
 class ControlReader:

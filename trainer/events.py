@@ -48,6 +48,7 @@ Cause = Literal[
     "disk",
     "bad-input",
     "crash",
+    "stall",  # said nothing for longer than expected, and the policy had it ended
     "killed",  # ended by a signal that nobody here sent
     "node-lost",
     "preempted",

@@ -1,9 +1,9 @@
 """Hosts one attempt: `python -m trainer.host --dir D --attempt K -- <trainer argv>`.
 
-Starts the trainer in a process group of its own, follows its log, keeps `ship` alive, enforces the
-deadlines of a stop, and says how the trainer ended when it could not say so itself. It runs detached,
-so that nothing else on the machine that is restarted ever stops a training. With `--adopt` it takes
-over from a host that died.
+Starts the trainer in a process group of its own, follows its log, keeps `ship` alive, notices a trainer that
+falls silent, enforces the deadlines of a stop, and says how the trainer ended when it could not say so
+itself. It runs detached, so that nothing else on the machine that is restarted ever stops a training.
+With `--adopt` it takes over from a host that died.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from trainer.control import Control, ControlReader
 from trainer.escalation import Escalation
 from trainer.events import TERMINAL
 from trainer.journal import Journal, Tail, read_events
+from trainer.liveness import Touches
 from trainer.logtail import LogTail
 from trainer.processes import ProcessName, processes_write
 from trainer.rundir import AttemptDir, RunDir
+from trainer.stall import Told
 from trainer.verdict import Verdict, oom_kills, verdict_of_exit
+from trainer.vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +56,8 @@ class Host:
         self.trainer = Trainer(run, attempt)
         self.ship = Ship(attempt)
         self.told = TrainerJournal(attempt)
+        self.vigil = Vigil(attempt, self.trainer, self._note, self.told.told)
+        self.touches = Touches(attempt.alive("host"))
         self.log = LogTail(attempt.log, _log_offset(attempt))
         self.control = ControlReader(attempt.control)
         self.escalation = Escalation()
@@ -60,13 +65,17 @@ class Host:
         self.spec = SpecWatch(run)
         self.log_at = self.beat_at = 0.0
 
-    def run(self, argv: list[str] | None) -> int:
-        """Start (or find) the trainer, stay with it until it ends, report. Returns its exit code."""
+    def run(self, argv: list[str] | None, *, hung_for: float = 0.0) -> int:
+        """Start (or find) the trainer, stay with it until it ends, report. Returns its exit code.
+
+        `hung_for`: seconds that a host stood still which was ended and is replaced by this one.
+        """
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._told_to_end)
         if argv is None:
             self.trainer.adopt()
+            self._take_over(hung_for)
         else:
             # Noted before and after: whoever looks in between finds a host that is alive.
             self._processes_note()
@@ -78,8 +87,22 @@ class Host:
         self._finish()
         return self.trainer.exit_code or 0
 
-    def _look(self, now: float) -> None:
+    def _take_over(self, hung_for: float) -> None:
+        """Learn what an earlier host has said; the trainer's lines so far are no sign that it lives now."""
+        self.vigil.take_over(read_events(self.journal.path))
         self.told.look()
+        if hung_for:
+            self._note(
+                "alert",
+                level="warning",
+                code="host-hung",
+                message=f"Host had stood still for {hung_for:.0f} s; it was ended by its node, and another one "
+                "took over. The training went on meanwhile.",
+            )
+
+    def _look(self, now: float) -> None:
+        self.touches.turn(now)
+        spoke = self.told.look()
         if now - self.log_at >= LOG_EVERY:
             self.log_at = now
             self._log_send()
@@ -90,11 +113,25 @@ class Host:
             # Counted anew now and then: only a kill of the last seconds can be ours.
             if self.trainer.alive():
                 self.oom_before = oom_kills()
-        if self.ship.keep(now):
-            self._processes_note()
-        self.escalation.ask(self.control.read(), now)
+        self._ship_keep(now)
+        order = self.control.read()
+        self.vigil.look(now, spoke=spoke, order=order)
+        self.escalation.ask(order, now)
         if number := self.escalation.due(now, self.told.promise):
             self._signal(number)
+
+    def _ship_keep(self, now: float) -> None:
+        if self.ship.keep(now):
+            self._processes_note()
+        if silent := self.ship.hung_for:
+            self.ship.hung_for = 0.0
+            self._note(
+                "alert",
+                level="warning",
+                code="ship-hung",
+                message=f"Ship had stood still for {silent:.0f} s; it was ended and another one delivers what is "
+                "left. Nothing is lost: the journals keep it.",
+            )
 
     def _signal(self, number: signal.Signals) -> None:
         order = self.escalation.order or Control()
@@ -145,14 +182,25 @@ class Host:
             verdict = self._verdict(last)
             told = {"state": verdict.state, "cause": verdict.cause, "message": verdict.message}
             data = {"written_by": "host", **self._facts(), "log": last}
-            _insist(lambda: self._speak_for_trainer({**told, "data": data}))
+            self._insist(lambda: self._speak_for_trainer({**told, "data": data}))
         word = {key: told.get(key, "") for key in ("state", "cause", "message")}
-        _insist(lambda: self.journal.append("status", **word, **self._facts(), log=last))
+        self._insist(lambda: self.journal.append("status", **word, **self._facts(), log=last))
         self.journal.close()
         deadline = time.monotonic() + SHIP_WITHIN
         while self.ship.busy() and time.monotonic() < deadline:
+            self.touches.turn(time.monotonic())
             self.ship.keep(time.monotonic())
             time.sleep(LOOK_EVERY)
+
+    def _insist(self, write: Callable[[], object]) -> None:
+        """Write a last word, waiting for as long as the disk is full."""
+        while True:
+            try:
+                write()
+                return
+            except OSError:
+                self.touches.turn(time.monotonic())
+                time.sleep(1)
 
     def _speak_for_trainer(self, word: dict[str, Any]) -> None:
         with Journal(self.attempt.journal("trainer")) as journal:
@@ -166,6 +214,8 @@ class Host:
             return Verdict(
                 state, order.cause, f"{message}; it did not end in time and was ended by force."
             )
+        if (stalled := self.vigil.verdict()) is not None:
+            return stalled
         oom = oom_kills() > self.oom_before
         return verdict_of_exit(self.trainer.exit_code, last, oom_killed=oom)
 
@@ -182,26 +232,38 @@ class Host:
 
 
 class TrainerJournal:
-    """What the trainer says itself: its promise, and its last word."""
+    """What the trainer says itself: where it is, its promise, and its last word."""
 
     def __init__(self, attempt: AttemptDir) -> None:
         self.tail = Tail(attempt.journal("trainer"))
         self.promise = 0.0
+        """Seconds within which it said that it would speak; 0 while it has not spoken."""
+        self.told = Told()
         self.last_word: dict[str, Any] | None = None
 
-    def look(self) -> None:
-        """Read what is new."""
+    def look(self) -> bool:
+        """Read what is new; whether there was anything."""
+        spoke = False
         while lines := self.tail.read():
+            spoke = True
             for line in lines:
                 if '"expect_next_in"' in line or '"type":"status"' in line:
                     self._take(json.loads(line))
+        return spoke
 
     def _take(self, event: dict[str, Any]) -> None:
         promise = event.get("expect_next_in")
         if isinstance(promise, (int, float)):
-            self.promise = float(promise)
+            self.promise = self.told.promise = float(promise)
+            self.told.phase = str(event.get("part") or event.get("phase") or self.told.phase)
+            self.told.because = str(event.get("because") or "as the trainer promised")
+            step = event.get("step")
+            self.told.step = step if isinstance(step, int) else self.told.step
         if event.get("type") == "status" and event.get("state") in TERMINAL:
             self.last_word = event
+            # It owes no word any more, but an end: a process that does not go keeps its GPUs.
+            self.told.phase, self.told.promise = "exit", Told().promise
+            self.told.because = "the time to end after its last word"
 
 
 class SpecWatch:
@@ -223,16 +285,6 @@ class SpecWatch:
             return None
         self.stamp = stamp
         return raw
-
-
-def _insist(write: Callable[[], object]) -> None:
-    """Write a last word, waiting for as long as the disk is full."""
-    while True:
-        try:
-            write()
-            return
-        except OSError:
-            time.sleep(1)
 
 
 def _only_host(attempt: AttemptDir) -> IO[str] | None:
@@ -265,6 +317,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dir", type=Path, required=True, help="the run's directory")
     parser.add_argument("--attempt", type=int, required=True, help="number of the attempt")
     parser.add_argument("--adopt", action="store_true", help="take over from a host that died")
+    parser.add_argument(
+        "--hung", type=float, default=0.0, help="seconds for which the host before stood still"
+    )
     options = parser.parse_args(arguments[:split])
     command = arguments[split + 1 :]
     if bool(command) == options.adopt:
@@ -275,7 +330,7 @@ def main(argv: list[str] | None = None) -> int:
     if lock is None:
         return EXIT_ANOTHER
     with lock:
-        return Host(run, attempt).run(None if options.adopt else command)
+        return Host(run, attempt).run(None if options.adopt else command, hung_for=options.hung)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The run directory: where everything of one run lies.
 
 spec.json              {"sha256", "spec"}: the effective spec
-attempt-K/             journal.jsonl  samples.jsonl  host.jsonl  log.txt  control.json
+expectations.json      how long each phase of the run was silent at most
+attempt-K/             journal.jsonl  samples.jsonl  host.jsonl  log.txt  control.json  stacks.txt
 checkpoints/step-N/    Hugging Face format, `trainer/` for resuming, manifest.json
 checkpoints/best.json  {"step", "path", "metric", "value"} of the best checkpoint that is kept
 base/                  what an adapter stands on, where it was made on the spot; each step-N/base is linked to it
@@ -131,6 +132,20 @@ class AttemptDir:
     def past(self) -> Path:
         """What attempts on other machines changed and met: a list of {attempt, step, knobs} or {attempt, asks}."""
         return self.path / "past.json"
+
+    @property
+    def stacks(self) -> Path:
+        """Where the trainer writes its stacks on SIGUSR1."""
+        return self.path / "stacks.txt"
+
+    @property
+    def doing(self) -> Path:
+        """What the trainer is at: the phase, the seconds that it may be silent in it, and why, a line each."""
+        return self.path / "doing"
+
+    def alive(self, name: str) -> Path:
+        """The file that host or ship touches for as long as it works."""
+        return self.path / f"{name}.alive"
 
     @property
     def lease(self) -> Path:

@@ -24,6 +24,7 @@ from trainer.control import Control
 from trainer.events import JOURNALS, TERMINAL, Source
 from trainer.journal import Tail
 from trainer.lane import Lane
+from trainer.liveness import TOUCH_EVERY, touch
 from trainer.rundir import AttemptDir, RunDir, write_atomic
 
 if TYPE_CHECKING:
@@ -75,6 +76,19 @@ class Ship:
 
     async def run(self) -> int:
         """Connect, deliver, and connect again until everything has arrived. Returns the exit code."""
+        living = asyncio.create_task(self._live())
+        try:
+            return await self._run()
+        finally:
+            living.cancel()
+
+    async def _live(self) -> None:
+        """Say that the loop turns: host ends and replaces a ship that stands still."""
+        while True:
+            touch(self.attempt.alive("ship"))
+            await asyncio.sleep(TOUCH_EVERY)
+
+    async def _run(self) -> int:
         pause = BACKOFF_FIRST
         while True:
             try:
@@ -241,6 +255,7 @@ class Ship:
             message=answer.get("message") or "",
             knobs=answer.get("knobs") or {},
             asks=answer.get("asks") or {},
+            on_stall=str(answer.get("on_stall") or "tell"),
         )
         if order == self.ordered:
             return

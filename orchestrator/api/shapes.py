@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from ninja import Field, Schema
 from pydantic import ConfigDict
@@ -76,6 +76,23 @@ class Primary(Schema):
     value: Number | None
 
 
+class StallOut(Schema):
+    """A trainer that says nothing for longer than its phase is expected to."""
+
+    event: int
+    """The alert, with processes, GPUs and stacks in its data: GET /runs/ID/events."""
+    since: datetime
+    """When its node told of it, by the node's clock."""
+    phase: str
+    silent_s: Number | None
+    """For how long it had been silent then."""
+    expected_s: Number | None
+    message: str
+    policy: Literal["tell", "restart", "stop"]
+    outlook: str
+    """What becomes of it."""
+
+
 class RunOut(Schema):
     """A run."""
 
@@ -107,6 +124,7 @@ class RunOut(Schema):
     desired: str
     desired_by: str
     desired_at: datetime | None
+    stall: StallOut | None
     knobs: dict[str, Any]
     policy: RestartPolicy
     overrides: dict[str, Any]

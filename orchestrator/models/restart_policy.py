@@ -41,6 +41,10 @@ class RestartPolicy(BaseModel):
     """A loss or gradient that is no number: end, or go on from the newest checkpoint before it."""
     nan_lr_factor: float = Field(0.5, gt=0, le=1)
     """What the learning rate is multiplied by after such a rollback. Healthy: 0.1 to 0.5."""
+    on_stall: Literal["tell", "restart", "stop"] = "tell"
+    """A trainer that says nothing for longer than its phase ever took: tell it with its stacks, or after that
+    end it by force and go on from the newest checkpoint, or end the run. Its node acts, with or without the
+    server."""
     log_rules: tuple[LogRule, ...] = Field((), max_length=16)
     """Rules by what the trainer printed; the first one that matches decides."""
 

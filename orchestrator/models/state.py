@@ -13,6 +13,7 @@ STATE_OF_CAUSE: dict[str, str] = {
     "nan": State.FAILED,
     "disk": State.FAILED,
     "crash": State.FAILED,
+    "stall": State.FAILED,
     "killed": State.FAILED,
     "bad-input": State.FAILED,
     "gpu-busy": State.FAILED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from trainer.control import Control
 from trainer.disk import folders_remove, run_folders
 from trainer.events import TERMINAL
 from trainer.journal import last_event
+from trainer.liveness import Watch, hung_after
 from trainer.processes import processes_read
 from trainer.rundir import RunDir, write_atomic
 
@@ -39,6 +41,10 @@ class Hosts:
     data_dir: Path
     _settled: set[Path] = field(default_factory=set)
     _helped: dict[Path, float] = field(default_factory=dict)
+    _watches: dict[tuple[Path, str], Watch] = field(default_factory=dict)
+    _hung: dict[Path, float] = field(default_factory=dict)
+    """Seconds that a host stood still which was ended for it, until another one takes over."""
+    _tended: list[AttemptDir] = field(default_factory=list)
 
     def live(self) -> list[dict[str, Any]]:
         """The attempts whose host lives, as heartbeats name them."""
@@ -70,7 +76,8 @@ class Hosts:
     def tend(self, socket_url: str) -> None:
         """Give every attempt whose host died a new one, and every undelivered journal a ship."""
         now = time.monotonic()
-        for attempt in self.open_attempts():
+        self._tended = list(self.open_attempts())
+        for attempt in self._tended:
             self._lease_point(attempt, socket_url)
             young = time.time() - attempt.lease.stat().st_mtime < YOUNG
             recent = now - self._helped.get(attempt.path, -AGAIN_AFTER) < AGAIN_AFTER
@@ -78,13 +85,36 @@ class Hosts:
                 continue
             if not _ended(attempt):
                 log.warning("the host of %s is gone; a new one takes over", attempt.path)
-                host_start(attempt, ["--adopt"])
+                hung = self._hung.pop(attempt.path, 0.0)
+                host_start(attempt, ["--adopt", *(["--hung", f"{hung:.1f}"] if hung else [])])
             elif _lives(attempt, "ship"):
                 continue
             else:
                 log.info("delivering what is left of %s", attempt.path)
                 ship_start(attempt)
             self._helped[attempt.path] = now
+
+    def unhang(self) -> None:
+        """End a host that stands still, and a ship that no host looks after; `tend` replaces them.
+
+        Called every second or so, so that a node that stood still itself notices that, and blames nobody.
+        """
+        now = time.monotonic()
+        for attempt in self._tended:
+            name = "host" if _lives(attempt, "host") else "ship"
+            watch = self._watches.setdefault(
+                (attempt.path, name), Watch(attempt.alive(name), hung_after())
+            )
+            process = processes_read(attempt.processes).get(name)
+            silent = watch.hangs(now)
+            if not silent or process is None or not process.alive():
+                continue
+            log.warning("%s of %s stands still for %.0f s and is ended", name, attempt.path, silent)
+            # Host alone: trainer and ship have groups of their own and go on.
+            process.signal(signal.SIGKILL, group=name == "ship")
+            watch.again(now)
+            if name == "host":
+                self._hung[attempt.path] = silent
 
     def fence(self, run_id: str, attempt: int) -> None:
         """Tell an attempt that a newer one has taken over elsewhere."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from orchestrator.node.gpus import gpu_report
 from orchestrator.planner.limits import PROCESSES_MOST
 from trainer import registry
+from trainer.gpus import gpu_report
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.node.courier import Courier
 from orchestrator.node.fetched import Fetched
-from orchestrator.node.gpus import gpus
 from orchestrator.node.hosts import Hosts, host_start, is_noted
 from orchestrator.node.prepare import CannotPrepare, prepare
 from orchestrator.node.preparing import Preparing
 from orchestrator.node.server import Refused, Server, Unreachable
 from orchestrator.planner.limits import PROCESSES_MOST
+from trainer.gpus import gpus
 
 if TYPE_CHECKING:
     from pathlib import Path

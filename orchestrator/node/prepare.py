@@ -64,7 +64,9 @@ def prepare(order: dict[str, Any], *, data_dir: Path, server: Server, gpus: list
     arguments += [f"{path}={json.dumps(value)}" for path, value in order["overrides"].items()]
     attempt.path.mkdir(parents=True, exist_ok=True)
     write_atomic(attempt.past, json.dumps(order["past"]))
-    Control(knobs=order["knobs"], asks=order["asks"]).write(attempt.control)
+    # A server of an earlier version says nothing of stalls.
+    on_stall = order.get("on_stall", "tell")
+    Control(knobs=order["knobs"], asks=order["asks"], on_stall=on_stall).write(attempt.control)
     lease = {
         "server": server.socket_url,
         "token": order["lease_token"],

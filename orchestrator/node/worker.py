@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from celery.signals import worker_ready
 
+from orchestrator.data_dir import alive_path
 from orchestrator.node.hosts import Hosts
 from orchestrator.node.inventory import inventory
 from orchestrator.node.launch import ThisNode, node_be
 from orchestrator.node.server import Refused, Server, Unreachable
+from trainer.liveness import touch_always
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JOIN_BACKOFF_MOST = 5.0
+UNHANG_EVERY = 1.0
 PROMISE_BEATS = 3
 """A node promises to speak within so many beats."""
 
@@ -82,6 +85,8 @@ def work(
 ) -> None:
     """Be a node until a signal ends us; hosts that we started go on."""
     data_dir.mkdir(parents=True, exist_ok=True)
+    # Before it joins: waiting for a server is no standing still.
+    touch_always(alive_path(data_dir, "node"))
     joined = join(server, name=name, slots=slots, data_dir=data_dir, labels=labels)
     node = ThisNode(joined["name"], server, data_dir, Hosts(data_dir), joined["instance"])
     node_be(node)
@@ -92,6 +97,7 @@ def work(
         target=_beat, args=(node, joined["heartbeat_seconds"], ending), daemon=True
     )
     beats.start()
+    threading.Thread(target=_unhang, args=(node, ending), daemon=True).start()
     threading.Thread(target=node.courier.work, args=(ending,), daemon=True).start()
     node.fetched.shares_server = joined.get("local", True)
     threading.Thread(target=node.fetched.work, args=(ending,), daemon=True).start()
@@ -170,6 +176,15 @@ def _beat(node: ThisNode, every: float, ending: threading.Event) -> None:
             # Heartbeats must outlive whatever goes wrong around one of them.
             log.exception("heartbeat")
         ending.wait(every)
+
+
+def _unhang(node: ThisNode, ending: threading.Event) -> None:
+    """Look after hosts that stand still, beside heartbeats, which may wait for a server for long."""
+    while not ending.wait(UNHANG_EVERY):
+        try:
+            node.hosts.unhang()
+        except Exception:
+            log.exception("looking for hosts that hang")
 
 
 def _remove(node: ThisNode, gone: dict[str, Any]) -> None:

@@ -10,10 +10,15 @@ from trainer.spec import Problem, SpecError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIELDS = ("on_oom", "on_nan", "nan_lr_factor", "log_rules")
+FIELDS = ("on_oom", "on_nan", "nan_lr_factor", "on_stall", "log_rules")
 CHOICES: dict[str, list[tuple[str, str]]] = {
     "on_oom": [("fail", "end the run"), ("smaller-microbatch", "halve the micro-batch")],
     "on_nan": [("fail", "end the run"), ("rollback", "roll back, lower rate")],
+    "on_stall": [
+        ("tell", "tell, with its stacks"),
+        ("restart", "restart from checkpoint"),
+        ("stop", "end the run"),
+    ],
 }
 
 
@@ -23,6 +28,7 @@ def policy_fields(raw: dict[str, Any]) -> dict[str, Any]:
     return {
         "on_oom": policy.on_oom,
         "on_nan": policy.on_nan,
+        "on_stall": policy.on_stall,
         "nan_lr_factor": f"{policy.nan_lr_factor:g}",
         "log_rules": "\n".join(f"{rule.action}: {rule.pattern}" for rule in policy.log_rules),
         **policy_words(),

@@ -8,6 +8,7 @@ from django.db.models import Count, Q
 
 from orchestrator.models import Run, State
 from orchestrator.models.contact import state_now
+from orchestrator.selectors.stalls import stall_told
 from trainer import registry
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def run_shape(run: Run) -> dict[str, Any]:
         "desired": str(run.desired),
         "desired_by": run.desired_by,
         "desired_at": _moment(run.desired_at),
+        "stall": stall_told(run),
         "knobs": run.knobs,
         "policy": run.policy,
         "overrides": run.overrides,

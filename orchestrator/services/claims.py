@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from orchestrator.models import Attempt, Desired, Process, Run
 from orchestrator.models.contact import LEASE
+from orchestrator.models.restart_policy import policy_stored
 from orchestrator.selectors.changes import past_changes
 from orchestrator.selectors.inputs import checkpoint_place, inputs_of
 from orchestrator.selectors.reach import continues_here, newest_saved, resume_point
@@ -36,6 +37,8 @@ class Order:
     knobs: dict[str, Any]
     asks: dict[str, int]
     """How often each request ("save", "evaluate") was made."""
+    on_stall: str
+    """What host does about a trainer that stalls: tell, restart or stop."""
     overrides: dict[str, Any]
     """Knobs of the spec that a restart changed."""
     voids: list[list[int]]
@@ -84,6 +87,7 @@ def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
             inputs=inputs_of(run),
             knobs=run.knobs,
             asks=run.asks,
+            on_stall=policy_stored(run.policy).on_stall,
             overrides=run.overrides,
             voids=run.voids,
             past=past_changes(run),

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from orchestrator.models import Attempt, Desired, Node, Process, Run, ShipReport, State, Stream
 from orchestrator.models.contact import GRACE, LEASE, in_contact, node_alive
+from orchestrator.selectors.stalls import stall_reason, stall_standing
 from orchestrator.services.dispatch import launch_send, schedule_soon
 from orchestrator.services.facts import SCHEDULER, run_change, run_locked
 from orchestrator.services.outcomes import HELD, Ending, attempt_end
@@ -109,6 +110,11 @@ def _silence_note(run: Run, now: datetime) -> None:
         return
     promised = f"it had promised to speak within {run.expect_next_in:.0f} s."
     reason = f"The trainer has said nothing since {heard:%H:%M:%S} UTC; {promised}"
+    if (stall := stall_standing(run)) is not None:
+        # Host, which sits beside the trainer, has seen more of it than its silence. Older lines that arrive
+        # behind its alert may have cleared the reason.
+        run_change(run, who="server", reason=stall_reason(stall.data.get("data")))
+        return
     report = ShipReport.objects.filter(run=run, attempt=run.attempt).first()
     if report is not None and now > max(heard, report.received) + GRACE:
         reason = (

@@ -19,8 +19,16 @@ from orchestrator.models import (
     State,
 )
 from orchestrator.models.contact import LEASE
+from orchestrator.selectors.stalls import STALLED, stall_reason
 from orchestrator.services.facts import run_change
-from orchestrator.services.restarts import CURABLE, decides_late, ended, failed, queued, restarted
+from orchestrator.services.restarts import (
+    FROM_OUTSIDE,
+    decides_late,
+    ended,
+    failed,
+    queued,
+    restarted,
+)
 from trainer.events import TERMINAL, number_decode
 from trainer.spec import spec_hash
 
@@ -70,6 +78,8 @@ def events_apply(*, run: Run, attempt: int, source: str, events: list[dict[str, 
             _spec_take(run, event["data"])
         elif source == "trainer" and event["type"] in ("status", "heartbeat"):
             _trainer_speaks(run, event)
+        elif source == "host" and event["type"] == "alert":
+            _stall_shown(run, event)
 
 
 def _contact(run: Run, attempt: int) -> None:
@@ -127,6 +137,16 @@ def _trainer_speaks(run: Run, event: dict[str, Any]) -> None:
     if run.desired == Desired.RUN and run.reason and not run.leaves_for:
         facts["reason"] = ""
     run_change(run, who="trainer", **facts)
+
+
+def _stall_shown(run: Run, event: dict[str, Any]) -> None:
+    """Host says that the trainer stalls, or that it speaks again. Why a run is to end stays its reason."""
+    if run.desired != Desired.RUN or run.leaves_for:
+        return
+    if event.get("code") == "stall":
+        run_change(run, who="host", reason=stall_reason(event.get("data")))
+    elif event.get("code") == "stall-over" and run.reason.startswith(STALLED):
+        run_change(run, who="host", reason="")
 
 
 def _late_step(run: Run, event: dict[str, Any]) -> None:
@@ -228,7 +248,7 @@ def _facts_of(run: Run, ending: Ending) -> dict[str, Any]:
         return ended(ending.cause, ending.message)
     if ending.state == "failed" and run.desired == Desired.RUN:
         return failed(run, ending)
-    if ending.state == "failed" and ending.cause not in CURABLE:
+    if ending.state == "failed" and ending.cause not in FROM_OUTSIDE:
         return ended(ending.cause, ending.message)
     if run.desired == Desired.STOP:
         return ended("user", _both(run.reason, ending))

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CURABLE = frozenset({"killed", "node-lost", "fenced", "gpu-busy"})
 """Failures that are not the run's own: it goes on elsewhere while restarts remain."""
+FROM_OUTSIDE = CURABLE | {"stall"}
+"""Ends that the trainer did not choose: a stop or pause that was asked for meanwhile is met by them."""
 LINES = 5000
 MATCH_MS = 1000
 MICROBATCH, RATE = "batch.tokens_per_microbatch", "optimizer.lr"
@@ -64,6 +66,8 @@ def failed(run: Run, ending: Ending) -> dict[str, Any]:
             return ended(ending.cause, f"{ending.message} {shown}: no retry.".strip())
         return _by_rule(run, ending, rule, shown)
     if ending.cause in CURABLE:
+        return restarted(run, ending)
+    if ending.cause == "stall" and policy.on_stall == "restart":
         return restarted(run, ending)
     try:
         if ending.cause == "oom" and policy.on_oom == "smaller-microbatch":

@@ -17,7 +17,10 @@ from orchestrator.supervisor.logs import rotate
 from orchestrator.supervisor.processes import Identity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from orchestrator.supervisor.standstill import Sign
 
 
 class Part(Protocol):
@@ -35,6 +38,15 @@ class Part(Protocol):
     def death(self) -> str | None:
         """Return how it ended, in words; None while it runs."""
 
+    def hang(self, now: float) -> str:
+        """Return why it stands still though it lives, in words; "" while it does not."""
+
+    def hang_forget(self, now: float) -> None:
+        """Count its signs of life anew."""
+
+    def kill(self) -> None:
+        """End it at once with everything in its group."""
+
     def stop(self, within: float) -> None:
         """End it with everything it started in its group."""
 
@@ -42,8 +54,16 @@ class Part(Protocol):
 class ProcessPart:
     """A command, run in a process group of its own, writing to its log."""
 
-    def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        env: dict[str, str],
+        log: Path,
+        signs: Sequence[Sign] = (),
+    ) -> None:
         self.name = name
+        self.signs = signs
         self.command = command
         self.env = env
         self.log = log
@@ -65,6 +85,23 @@ class ProcessPart:
                 start_new_session=True,
             )
         self.started = Identity.of(self.child.pid)
+        self.hang_forget(time.monotonic())
+
+    def hang(self, now: float) -> str:
+        """Return the first reason why it stands still, or ""."""
+        # Each one is asked each time: they count their own looks.
+        found = [sign.misses(now) for sign in self.signs]
+        return next(filter(None, found), "")
+
+    def hang_forget(self, now: float) -> None:
+        """Count its signs of life anew."""
+        for sign in self.signs:
+            sign.began(now)
+
+    def kill(self) -> None:
+        """End the group at once; `death` tells of it."""
+        if self.child is not None:
+            self._signal(signal.SIGKILL)
 
     def identity(self) -> Identity | None:
         """Return the main process since its last start."""
@@ -122,6 +159,16 @@ class DatabasePart:
     def death(self) -> str | None:
         """Say that the postmaster is gone; it need not be our child."""
         return None if postgres.postmaster_pid(self.data_dir) else "no server process"
+
+    def hang(self, now: float) -> str:
+        """Never judged: a database that is busy looks like one that stands still."""
+        return ""
+
+    def hang_forget(self, now: float) -> None:
+        """Nothing is counted."""
+
+    def kill(self) -> None:
+        """Never done: PostgreSQL ends in order."""
 
     def stop(self, within: float) -> None:
         """End every session and stop."""

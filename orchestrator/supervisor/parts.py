@@ -7,14 +7,19 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from orchestrator.data_dir import PROJECT_DIR
+from django.conf import settings
+
+from orchestrator.data_dir import PROJECT_DIR, alive_path
 from orchestrator.supervisor.address import is_loopback, local_host
 from orchestrator.supervisor.part import ProcessPart
 from orchestrator.supervisor.processes import FAMILY
+from orchestrator.supervisor.standstill import WORK, AnswerSign, TouchSign, hung_after
 from trainer.frames import FRAME_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from orchestrator.supervisor.standstill import Sign
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +42,20 @@ def parts(wanted: Wanted, token: str) -> dict[str, ProcessPart]:
     commands = {"web": _web(wanted), "control": _command("control"), "node": _node(wanted)}
     env = environment(wanted, token)
     logs = wanted.data_dir / "logs"
+    limit = hung_after()
+    signs: dict[str, list[Sign]] = {
+        "web": [AnswerSign(wanted.url, limit)],
+        "control": [
+            TouchSign(alive_path(wanted.data_dir, "control"), limit),
+        ],
+        "node": [TouchSign(alive_path(wanted.data_dir, "node"), limit)],
+    }
+    if settings.BROKER_URL.startswith("filesystem:"):
+        # Another broker may be away, and then no task begins that control could be blamed for.
+        work = alive_path(wanted.data_dir, "control-work")
+        signs["control"].append(TouchSign(work, WORK * limit, "it began no task"))
     return {
-        name: ProcessPart(name, command, env, logs / f"{name}.log")
+        name: ProcessPart(name, command, env, logs / f"{name}.log", signs[name])
         for name, command in commands.items()
     }
 

@@ -12,6 +12,7 @@ from orchestrator.postgres import DatabaseError
 from orchestrator.supervisor.logs import last_lines
 from orchestrator.supervisor.processes import family_end
 from orchestrator.supervisor.restarts import GIVE_UP_AT, Restarts
+from orchestrator.supervisor.standstill import database_answers
 
 if TYPE_CHECKING:
     import threading
@@ -43,6 +44,7 @@ class Supervisor:
         self.ledger = ledger
         self.stopping = stopping
         self.kept: dict[str, Kept] = {}
+        self.database_answers = database_answers
 
     def start(self, part: Part) -> None:
         """Start a part and keep it up from now on."""
@@ -74,6 +76,8 @@ class Supervisor:
                     self._start_again(kept)
             elif ending := kept.part.death():
                 self._died(kept, ending, now)
+            elif why := kept.part.hang(now):
+                self._hangs(kept.part, why)
 
     def stop(self) -> None:
         """End the parts in order, and then whatever of their family is left."""
@@ -92,6 +96,14 @@ class Supervisor:
             self._died(kept, str(error), time.monotonic())
             return
         self.ledger.note(kept.part.name, kept.part.identity())
+
+    def _hangs(self, part: Part, why: str) -> None:
+        """End a part that stands still; the next look finds it dead. Not while the database is away: then it
+        may only wait."""
+        part.hang_forget(time.monotonic())
+        if self.database_answers():
+            say(f"The {part.name} part stands still ({why}); ending it.")
+            part.kill()
 
     def _died(self, kept: Kept, ending: str, now: float) -> None:
         name, log = kept.part.name, kept.part.log

@@ -60,6 +60,9 @@ def _alert(data: dict[str, Any], event: Event) -> dict[str, str]:
     found = {"title": str(data.get("code") or level), "text": _said(data), "icon": "info"}
     if level in ("warning", "error"):
         found |= {"icon": level, "level": level}
+    told = data.get("data")
+    if data.get("code") == "stall" and isinstance(told, dict):
+        found["stacks"] = str(told.get("stacks") or "")
     return found
 
 

@@ -18,6 +18,7 @@ from orchestrator.selectors.removals import is_being_deleted, was_deleted
 from orchestrator.selectors.run_advice import advice, cause_words, deadlines
 from orchestrator.selectors.run_words import method_chips, spec_of
 from orchestrator.selectors.runs import run_shape
+from orchestrator.selectors.stalls import stall_shape
 from orchestrator.services import live_knobs, shelf
 from orchestrator.services import runs as services
 from orchestrator.views import run_tabs
@@ -146,6 +147,7 @@ def _render(
         "actions": [action for action in actions if action["where"] == "head"],
         "requests": [action for action in actions if action["where"] == "steer"],
         "deadlines": deadlines(run),
+        "stall": stall_shape(run),
         "tab": tab,
         "tab_title": title,
         "tabs": _tabs(run, tab),

@@ -10,6 +10,8 @@ from django.views.decorators.http import require_GET
 from orchestrator.models import Role, Run
 from orchestrator.selectors.events import events_list
 from orchestrator.selectors.sample_groups import groups_newest
+from orchestrator.selectors.stalls import stall_shape
+from orchestrator.views.run import may_change
 from orchestrator.views.run_tabs import FEW_EVENTS, post_mortem_card
 from orchestrator.views.run_tabs import post_mortem as post_mortem_of
 from orchestrator.views.run_tabs import truth as truth_of
@@ -31,6 +33,14 @@ def events(request: HttpRequest, run_id: str) -> HttpResponse:
     run = get_object_or_404(Run, pk=run_id)
     found = events_list(run=run, per_page=FEW_EVENTS)[0]
     return render(request, "run/part_events.html", {"run": run, "events": found})
+
+
+@require_GET
+def stall(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The stall that the run is in; nothing while it is in none."""
+    run = get_object_or_404(Run, pk=run_id)
+    told = {"run": run, "stall": stall_shape(run), "may_change": may_change(request.user, run)}
+    return render(request, "run/part_stall.html", told)
 
 
 @require_GET

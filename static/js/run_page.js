@@ -25,8 +25,10 @@ const newest = partView(root.querySelector("[data-newest]"), foldLong);
 truthView(root.querySelector("[data-truth]"));
 const mortem = postMortemView(root.querySelector("[data-post-mortem]"));
 const events = partView(root.querySelector("[data-events]"));
+const stall = partView(root.querySelector("[data-stall]"));
 let state = root.dataset.runState;
 let told = root.dataset.told;
+let stalled = root.dataset.stalled;
 
 let knobs = JSON.stringify(JSON.parse(root.dataset.knobs));
 let reading = null;
@@ -62,6 +64,12 @@ const hear = {
     mortem.refresh();
     const now = `${shape.state} ${shape.phase} ${shape.attempt}`;
     if (now !== told) events.refresh();
+    const stands = `${shape.stall?.event ?? ""} ${shape.policy?.on_stall ?? ""}`;
+    if (stands !== stalled) {
+      stall.refresh();
+      events.refresh();
+    }
+    stalled = stands;
     told = now;
     if (JSON.stringify(shape.knobs) !== knobs) seamsSoon();
     knobs = JSON.stringify(shape.knobs);

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PARTS = ("data", "rollout", "reward", "logprob", "update", "sync", "eval", "checkpoint", "other")
 
@@ -19,6 +19,8 @@ class Clock:
         self._spent = dict.fromkeys(PARTS, 0.0)
         self._part = "other"
         self._since = time.perf_counter()
+        self.entered: Callable[[str], None] | None = None
+        """Is told of each part that begins or goes on."""
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -47,4 +49,6 @@ class Clock:
         before, self._part = self._part, name
         self._spent[before] += now - self._since
         self._since = now
+        if name != before and self.entered is not None:
+            self.entered(name)
         return before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from trainer.expectation import expectations_read, expectations_write
 from trainer.journal import Journal
 from trainer.metrics import WARM_UP_PREFIX
 
@@ -25,11 +28,10 @@ if TYPE_CHECKING:
     from trainer.rundir import AttemptDir
 
 HEARTBEAT = 4.0
-"""Seconds of silence after which a heartbeat is written."""
-PROMISE = 60.0
-"""Seconds within which the next line is promised; longer where ticks were seen to lie further apart."""
-LONG_PROMISES = {"load": 300.0, "checkpoint": 600.0}
-"""Phases whose work is a few long calls, without a tick between."""
+"""Seconds of silence after which a heartbeat is written; fewer where ANNEAL_PROMISE is short."""
+DOING_BYTES = 200
+KEEP_EVERY = 10.0
+"""At most one write of what was learned in so many seconds."""
 SAMPLE_INTERVAL = 2.0
 """At most one batch of samples in so many seconds."""
 SAMPLE_GROUPS = 4
@@ -46,16 +48,25 @@ class Report:
         self.journal = Journal(attempt.journal("trainer"))
         self.samples = Journal(attempt.journal("samples"))
         self.phase = ""
+        self.part = ""
+        """The part of a step that is at work, as `time/*` names it; "" where none is named."""
         self.step = first_step
         self.total_steps = 0
-        self._last_line = self._last_tick = time.monotonic()
-        self._longest_gap = 0.0
+        self._kept_at = attempt.path.parent / "expectations.json"
+        self.expectations = expectations_read(self._kept_at)
+        self._heartbeat = min(HEARTBEAT, self.expectations.ordinary / 8)
+        self._doing = os.open(attempt.doing, os.O_WRONLY | os.O_CREAT, 0o644)
+        self._last_line = self._last_tick = self._last_kept = time.monotonic()
+        self._kept = dict(self.expectations.longest)
+        self._due = self._promised = 0.0
         self._last_samples = 0.0
         self._terminal = _Terminal()
 
     def status(self, phase: str, *, data: dict[str, Any] | None = None, message: str = "") -> None:
         """Say which phase begins, and until when the next line is promised."""
+        self._lived()
         self.phase = phase
+        self._say_doing()
         self._append(
             "status",
             state="starting" if phase == "load" else "running",
@@ -64,20 +75,61 @@ class Report:
             total_steps=self.total_steps,
             cause="",
             message=message,
-            expect_next_in=self._promise(),
+            **self._promise(),
             data=data or {},
         )
         self._terminal.phase(phase, message)
 
+    @property
+    def doing(self) -> str:
+        """The phase whose expectation counts: the part of a step where one is named, else the phase."""
+        part = self.part or self.phase
+        # A warm-up has another data set and other batches: what it needs tells nothing of the run's own steps.
+        return f"warm-up/{part}" if self.phase == "warm-up" and self.part else part
+
     def tick(self) -> None:
         """Write a heartbeat when nothing was written for a while. Called from inside the work itself."""
+        self._lived()
+        if time.monotonic() - self._last_line >= self._heartbeat:
+            self._beat()
+
+    def enter(self, part: str) -> None:
+        """Another part of a step begins, which may be silent for longer than was promised last."""
+        self._lived()
+        self.part = "" if part == "other" else part
+        self._say_doing()
+        if self.phase and time.monotonic() + self.expectations.of(self.doing) > self._due:
+            self._beat()
+
+    def _lived(self) -> None:
+        """The work has come this far: what lay between is a silence of the phase it was in."""
         now = time.monotonic()
-        self._longest_gap = max(self._longest_gap, now - self._last_tick)
+        if self.phase:
+            self.expectations.take(self.doing, now - self._last_tick)
         self._last_tick = now
-        if now - self._last_line >= HEARTBEAT:
-            self._append(
-                "heartbeat", phase=self.phase, step=self.step, expect_next_in=self._promise()
-            )
+
+    def _say_doing(self) -> None:
+        """Leave where we are for whoever finds us silent: a journal line for each part would be too many."""
+        promise = self._promise()
+        text = f"{promise['part']}\n{promise['expect_next_in']}\n{promise['because']}\n"
+        # Microseconds, and nothing that a full disk could keep from being done.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._doing, text.encode().ljust(DOING_BYTES)[:DOING_BYTES], 0)
+
+    def _beat(self) -> None:
+        self._append("heartbeat", phase=self.phase, step=self.step, **self._promise())
+        self._keep()
+
+    def _keep(self) -> None:
+        """Leave what was learned to later attempts, seldom, and only what is worth a write."""
+        known = self.expectations.longest
+        if time.monotonic() - self._last_kept < KEEP_EVERY:
+            return
+        if any(seconds > 1.1 * self._kept.get(phase, 0.1) for phase, seconds in known.items()):
+            self._kept, self._last_kept = dict(known), time.monotonic()
+            # A disk too full for it costs a later attempt some patience, and this one nothing.
+            with contextlib.suppress(OSError):
+                expectations_write(self._kept_at, self.expectations)
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """One line of metrics."""
@@ -124,15 +176,24 @@ class Report:
             )
             self.journal.close()
             self.samples.close()
+            os.close(self._doing)
         except OSError as error:
             print(f"the journal could not be closed: {error}", file=sys.stderr, flush=True)
 
     def _append(self, type: str, **fields: Any) -> None:
         self.journal.append(type, **fields)
         self._last_line = time.monotonic()
+        self._due = self._last_line + float(fields.get("expect_next_in", self._promised))
+        self._promised = self._due - self._last_line
 
-    def _promise(self) -> float:
-        return round(max(LONG_PROMISES.get(self.phase, PROMISE), 4 * self._longest_gap), 1)
+    def _promise(self) -> dict[str, Any]:
+        """The fields of a promise. A silence may begin just before the next heartbeat would be due."""
+        expected = self.expectations.of(self.doing)
+        return {
+            "part": self.doing,
+            "expect_next_in": round(expected + self._heartbeat, 1),
+            "because": self.expectations.words(self.doing),
+        }
 
 
 class _Terminal:

@@ -34,6 +34,9 @@ class Session:
     """(attempt, step) of each rollback: what attempts up to that one did behind that step is void."""
     clock: Clock = field(default_factory=Clock)
 
+    def __post_init__(self) -> None:
+        self.clock.entered = self.report.enter
+
     def tick(self) -> None:
         """Called between the small pieces of work: heartbeat, and Halt when the run is to end."""
         self.report.tick()

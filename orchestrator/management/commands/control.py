@@ -10,10 +10,13 @@ import threading
 from typing import Any
 
 from celery.beat import Service
+from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from orchestrator.beat import MemoryScheduler
 from orchestrator.celery import app
+from orchestrator.data_dir import alive_path
+from trainer.liveness import touch_always
 
 
 class Command(BaseCommand):
@@ -37,6 +40,7 @@ class Command(BaseCommand):
         )
         # Not `--beat`: that forks a second process, which a killed worker leaves behind.
         threading.Thread(target=_beat, name="beat", daemon=True).start()
+        touch_always(alive_path(settings.ANNEAL_DATA_DIR, "control"))
         worker.start()
         sys.exit(worker.exitcode)
 

@@ -46,6 +46,7 @@ async def test_it_greets_with_its_cursors(run: Run) -> None:
         "message": "",
         "knobs": {},
         "asks": {},
+        "on_stall": "tell",
     }
     await first.push(lines(1, 4))
     await first.line.disconnect()

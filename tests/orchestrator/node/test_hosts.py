@@ -154,3 +154,72 @@ def test_a_run_whose_processes_live_is_told_to_end_before_its_files_go(attempt, 
     assert found.remove("r" * 12, ["c" * 12]) > 0
     assert not attempt.path.parent.exists()
     assert found.remove("r" * 12, []) == 0
+
+
+@pytest.fixture
+def impatient(attempt, monkeypatch):
+    """Who stands still for a few seconds hangs."""
+    monkeypatch.setenv("ANNEAL_PROMISE", "4")
+    monkeypatch.setattr(hosts, "AGAIN_AFTER", 0.0)
+    return attempt
+
+
+def unhung(found: Hosts, happened, seconds: float = 40):
+    """Look every half second, as the node does about every second, until something is so."""
+    deadline = time.monotonic() + seconds
+    while not (true := happened()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        found.unhang()
+        time.sleep(0.5)
+    return true
+
+
+def test_a_host_that_stands_still_is_replaced_by_one_that_adopts(impatient, tmp_path):
+    host = begin(impatient, "/bin/sleep", "600")
+    noted = processes_read(impatient.processes)
+    wait_for(lambda: impatient.alive("host").exists())
+    found = Hosts(tmp_path)
+    found.tend("ws://127.0.0.1:9")
+    os.kill(host.pid, signal.SIGSTOP)
+    unhung(found, lambda: host.poll() is not None)
+    assert noted["trainer"].alive() and noted["ship"].alive()
+    found.tend("ws://127.0.0.1:9")
+
+    def told() -> dict:
+        event = last_event(impatient.journal("host")) or {}
+        return event if event.get("code") == "host-hung" else {}
+
+    # The first line that the new host writes.
+    assert "stood still for" in wait_for(told)["message"]
+    new = wait_for(lambda: processes_read(impatient.processes)["host"])
+    assert new.pid != host.pid and new.alive() and noted["trainer"].alive()
+
+
+def test_a_host_that_works_is_left_alone(impatient, tmp_path):
+    host = begin(impatient, "/bin/sleep", "600")
+    found = Hosts(tmp_path)
+    found.tend("ws://127.0.0.1:9")
+    until = time.monotonic() + 8
+    unhung(found, lambda: time.monotonic() > until)
+    assert host.poll() is None
+    host.kill()
+    host.wait()
+
+
+def test_a_ship_that_stands_still_after_its_host_has_gone_is_replaced(impatient, tmp_path):
+    from trainer.children import ship_start
+    from trainer.journal import Journal
+    from trainer.processes import ProcessName, processes_write
+
+    with Journal(impatient.journal("host")) as journal:
+        journal.append("status", state="finished", cause="finished", message="")
+    ship = ship_start(impatient)
+    processes_write(impatient.processes, {"ship": ProcessName.of(ship.pid)})
+    wait_for(lambda: impatient.alive("ship").exists())
+    os.kill(ship.pid, signal.SIGSTOP)
+    found = Hosts(tmp_path)
+    found.tend("ws://127.0.0.1:9")
+    assert [one.pid for one in ships_of(impatient)] == [ship.pid]
+    unhung(found, lambda: ship.poll() is not None)
+    found.tend("ws://127.0.0.1:9")
+    wait_for(lambda: ships_of(impatient))

@@ -185,6 +185,7 @@ def test_an_ack_carries_what_people_want(run: Run) -> None:
         **want,
         "knobs": {"optimizer.lr": 1e-5},
         "asks": {"save": 2},
+        "on_stall": "tell",
     }
 
 

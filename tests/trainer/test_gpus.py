@@ -8,7 +8,7 @@ import types
 import pynvml as real
 import pytest
 
-from orchestrator.node.gpus import gpu_report, gpus
+from trainer.gpus import gpu_report, gpus
 
 GIB = 2**30
 UUIDS = ("GPU-8a56a4bc-e184", "GPU-1f22c0de-0001")
