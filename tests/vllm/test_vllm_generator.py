@@ -1,4 +1,4 @@
-"""The vLLM engine: the policy's own weights after each hand-over, and log-probabilities that the trainer agrees with."""
+"""The vLLM engine has the policy's own weights after each hand-over, and the trainer agrees with what it records."""
 
 from __future__ import annotations
 
