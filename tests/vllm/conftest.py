@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
 SHAPE = {"hidden_size": 64, "heads": 2}
 """Heads of 32: vLLM's kernels for CPUs know no narrower ones."""
 PROBE = [3, 7, 2, 9, 11, 4, 6, 5]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip where vLLM is missing, and beside tests that it would disturb."""
+    here = [item for item in items if item.get_closest_marker("vllm")]
+    reason = ""
+    if find_spec("vllm") is None:
+        reason = "vllm is not installed; python tests/vllm/cpu_install.py does it"
+    elif len(here) < len(items):
+        reason = "vLLM changes the process that loads it; run pytest tests/vllm"
+    for item in here if reason else ():
+        item.add_marker(pytest.mark.skip(reason))
 
 
 def moved(policy: Policy, size: float = 0.05) -> None:

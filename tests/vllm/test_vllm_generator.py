@@ -1,4 +1,4 @@
-"""The vLLM engine has the policy's own weights after each hand-over, and the trainer agrees with what it records."""
+"""The vLLM engine has the policy's own weights after each hand-over, and its figures are the trainer's."""
 
 from __future__ import annotations
 
