@@ -45,6 +45,7 @@ Cause = Literal[
     "server-stopped",  # `up` went down
     "oom",
     "nan",
+    "weight-sync",  # the sampler's weights are not the policy's
     "disk",
     "bad-input",
     "crash",

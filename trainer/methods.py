@@ -35,12 +35,13 @@ answers with a good-or-bad `label`; answers with a numeric `rating`."""
 
 Need = Literal[
     "reference", "reward", "entropy", "collision", "critic", "score-head", "margin", "group", "greedy",
-    "mismatched",
+    "mismatched", "sampled-entropy",
 ]  # fmt: skip
 """What the engine supplies besides: log-probabilities of the reference model; rewards; the policy's
 entropy with gradient; log sum of squared probabilities; a critic's values; a model that ends in a score
 instead of a vocabulary; how much better a chosen answer is said to be; several answers of one prompt;
-the reward of the greedy answer; scores of other rows' answers behind a prompt."""
+the reward of the greedy answer; scores of other rows' answers behind a prompt; entropies of the
+distributions that tokens were drawn from."""
 
 
 @dataclass

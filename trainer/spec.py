@@ -175,8 +175,12 @@ class Data(Section):
 class Rollout(Section):
     """How answers are sampled."""
 
-    engine: Literal["auto", "native"] = "auto"
-    """What samples: `native` is the trainer's own; `auto` picks and says why."""
+    engine: Literal["auto", "native", "vllm"] = "auto"
+    """What samples: `native` is the trainer's own, `vllm` needs trainer/requirements-vllm.txt and samples with
+    a copy of the weights in the trainer's process; `auto` picks and says why."""
+    memory_share: float = Field(0.3, gt=0, lt=1)
+    """Share of the GPU's memory that vLLM takes for its copy of the weights and its cache; a CPU gets what
+    one step needs. Healthy: 0.2 to 0.5. Unit: share."""
     group_size: int = Field(8, ge=1, le=1024, json_schema_extra=BASIC)
     """Answers sampled for each prompt (TRL: num_generations). Healthy: 8 to 16."""
     max_new_tokens: int = Field(32, ge=1, json_schema_extra=BASIC)

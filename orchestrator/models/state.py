@@ -11,6 +11,7 @@ STATE_OF_CAUSE: dict[str, str] = {
     "policy": State.STOPPED,
     "oom": State.FAILED,
     "nan": State.FAILED,
+    "weight-sync": State.FAILED,
     "disk": State.FAILED,
     "crash": State.FAILED,
     "stall": State.FAILED,

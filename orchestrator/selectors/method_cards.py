@@ -27,6 +27,7 @@ NEEDS = {
     "reference": "a reference model",
     "reward": "a reward",
     "entropy": "the policy's entropy",
+    "sampled-entropy": "the entropies of sampled tokens",
     "collision": "the policy's sum of squared probabilities",
     "critic": "a critic",
     "score-head": "a model that ends in a score",

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainer.engine.buffer import Buffer
+from trainer.engine.forward import token_scores
 from trainer.engine.packing import micro_batches
 from trainer.engine.rollout_metrics import rollout_metrics, samples_of
-from trainer.engine.sampler import SAMPLING_FACTOR, Sampling, sample
+from trainer.engine.sampler import SAMPLING_FACTOR, Sampling
 from trainer.engine.scoring import score
 from trainer.engine.seeds import sample_keys
 from trainer.methods import Outcomes
@@ -56,6 +57,8 @@ class Collector:
         """
         clock, spec = self.session.clock, self.spec
         assert spec.advantage is not None
+        with clock.part("sync"):
+            self.policy.generator.sync()
         with clock.part("rollout"):
             sampled = self._sample("train", step, examples, spec.rollout.group_size)
             # Drawn at temperature 0: a baseline, never trained on.
@@ -66,6 +69,8 @@ class Collector:
             greedy_scored = self._score(examples, greedy) if greedy else None
         buffer = Buffer.of(examples, sampled, visited)
         with clock.part("logprob"):
+            if "sampled-entropy" in spec.objective.uses and not self.policy.generator.tells_entropy:
+                self.add_entropies(buffer)
             if "reference" in spec.objective.uses or spec.objective.reward_kl(dials):
                 self.add_reference(buffer)
             if self.critic is not None:
@@ -95,6 +100,21 @@ class Collector:
                 sequences, chosen, rows, self.spec.rollout.temperature
             )
             buffer.ref_logp_NA[chosen, : logp_BA.shape[1]] = logp_BA.cpu()
+
+    def add_entropies(self, buffer: Buffer) -> None:
+        """Entropies of the policy that sampled, where the engine has not told them."""
+        sequences = buffer.sequences
+        with torch.no_grad():
+            for rows, chosen in self.plan(buffer, range(len(sequences.answers))):
+                scores = token_scores(
+                    self.policy,
+                    sequences,
+                    chosen,
+                    rows=rows,
+                    temperature=self.spec.rollout.temperature,
+                )
+                entropy_BA = scores.padded()[1]
+                buffer.old_entropy_NA[chosen, : entropy_BA.shape[1]] = entropy_BA.cpu()
 
     def add_values(self, buffer: Buffer, critic: Critic) -> None:
         """What the critic expects before it learns from this batch."""
@@ -135,8 +155,7 @@ class Collector:
                 rollout.top_k,
                 rollout.min_p,
             )
-        return sample(
-            self.policy,
+        return self.policy.generator.sample(
             [example.prompt for example in examples],
             sample_keys(self.spec.seed, purpose, step, list(range(len(examples))), answers),
             how,

@@ -17,7 +17,7 @@ from trainer.engine.pairs import PairLearner, pair_losses
 from trainer.engine.rankings import ranking_values
 from trainer.engine.reference_scores import ReferenceScores
 from trainer.engine.rollout_metrics import samples_of
-from trainer.engine.sampler import SAMPLING_FACTOR, Sampling, sample
+from trainer.engine.sampler import SAMPLING_FACTOR, Sampling
 from trainer.engine.scoring import score
 from trainer.engine.seeds import sample_keys
 
@@ -136,8 +136,7 @@ class Evaluation:
             piece = part.examples[first : first + SLICE]
             numbers = list(range(first, first + len(piece)))
             keys = sample_keys(spec.seed, f"eval/{part.name}", 0, numbers, per_prompt)
-            sampled = sample(
-                self.policy,
+            sampled = self.policy.generator.sample(
                 [example.prompt for example in piece],
                 keys,
                 how,

@@ -14,6 +14,7 @@ from trainer.engine.dataset import Cursor, dropped_summary, parts_encode, parts_
 from trainer.engine.demonstrations import DemonstrationLearner
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.failure import Failure, Verdict, bad_input
+from trainer.engine.generation import engine_pick, generator_make
 from trainer.engine.labels import LabelLearner
 from trainer.engine.load import device_pick, dtype_pick
 from trainer.engine.loop import Loop, best_metric
@@ -54,6 +55,8 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
     with bad_input():
         device = device_pick(spec.resources.gpus)
         spec = _with_dtype(spec, dtype_pick(spec.model.dtype, device))
+        engine, why = engine_pick(spec, device)
+        spec = _with_engine(spec, engine)
         spec_edited(session)
         resumed = resume_point(session, session.run) if spec.kind == "train" else None
         if resumed is not None:
@@ -66,7 +69,8 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
         policy = job.models.policy(resumed)
         session.tick()
         job.encode(policy)
-    _announce(session, spec, policy, job, resumed)
+        policy.generator = generator_make(spec, policy, job.probe(), session.tick)
+    _announce(session, spec, policy, job, resumed, why)
     if spec.kind == "evaluate":
         return job.evaluate(policy)
     return job.train(policy, resumed)
@@ -76,8 +80,17 @@ def _with_dtype(spec: RunSpec, dtype: str) -> RunSpec:
     return spec.model_copy(update={"model": spec.model.model_copy(update={"dtype": dtype})})
 
 
+def _with_engine(spec: RunSpec, engine: str) -> RunSpec:
+    return spec.model_copy(update={"rollout": spec.rollout.model_copy(update={"engine": engine})})
+
+
 def _announce(
-    session: Session, spec: RunSpec, policy: Policy, job: Job, resumed: Path | None
+    session: Session,
+    spec: RunSpec,
+    policy: Policy,
+    job: Job,
+    resumed: Path | None,
+    engine_why: str,
 ) -> None:
     """What was found out while loading."""
     weights = sum(parameter.numel() for parameter in policy.model.parameters())
@@ -93,7 +106,8 @@ def _announce(
         "rows": {part.name: len(part.examples) for part in job.train_parts},
         "dropped": dropped_summary([*job.train_parts, *job.eval_parts]),
         "shared_prefix": policy.shared_prefix,
-        "rollout_engine": "native",
+        "rollout_engine": policy.generator.name,
+        "rollout_engine_why": engine_why,
         "resumed_from": resumed.name if resumed else "",
     }
     session.report.status("load", data=data, message=message)
@@ -166,6 +180,15 @@ class Job:
         for parts in (self.train_parts, self.eval_parts):
             parts_encode(parts, policy, spec.data, self.learns_from)
         _check_room(policy, spec, [*self.train_parts, *self.eval_parts])
+
+    def probe(self) -> list[int]:
+        """A prompt of this run, by which an engine's weights are checked."""
+        prompts = (
+            example.prompt
+            for part in self.train_parts + self.eval_parts
+            for example in part.examples
+        )
+        return next((prompt for prompt in prompts if len(prompt) > 1), [0, 1])
 
     # --- work ------------------------------------------------------------------------------------
 

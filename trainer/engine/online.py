@@ -100,7 +100,7 @@ class OnlineLearner:
             self._forward(buffer, part, rows, chosen)
             assert part.logp_BT is not None and part.entropy_BT is not None
             ratios.add(part.logp_BT.detach(), part.old_logp_BT, part.mask_BT)
-            if state.updates_done:
+            if state.updates_done or not self.policy.generator.tells_entropy:
                 entropy = part.entropy_BT.detach()[part.mask_BT]
                 means.add("entropy", float(entropy.sum()), len(entropy))
             yield objective.loss(part)

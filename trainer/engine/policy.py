@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainer.engine.generation import Native
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from trainer.engine.generation import Generator
 
 
 THOUGHT_TAGS = ("<think>", "</think>")
@@ -44,9 +48,14 @@ class Policy:
     """What was changed about the model while it was loaded, in sentences for people."""
     compact_head: bool = False
     """The output layer may be applied to scored positions alone."""
+    version: int = 0
+    """Counts the optimizer steps of this process: whoever holds a copy of the weights sees that it is old."""
+    generator: Generator = field(init=False, repr=False)
+    """What samples from it: the native engine, until another one is put here."""
     keeps_logits: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.generator = Native(self)
         self.keeps_logits = "logits_to_keep" in inspect.signature(self.model.forward).parameters
 
     @property

@@ -7,9 +7,14 @@ a library may still draw from these.
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def seed_all(seed: int) -> None:
@@ -48,3 +53,13 @@ def restore(found: dict[str, torch.Tensor]) -> None:
     for device in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         if f"cuda/{device}" in found:
             torch.cuda.set_rng_state(found[f"cuda/{device}"], device)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """What is done within draws as it likes, and leaves no trace in the states."""
+    before = states()
+    try:
+        yield
+    finally:
+        restore(before)

@@ -37,15 +37,19 @@ def rollout_metrics(
         "completions/min_length": min(lengths),
         "completions/max_length": max(lengths),
         "completions/clipped_ratio": 1 - len(ended) / len(sampled),
-        "entropy": sum(sum(item.entropies) for item in sampled) / sum(lengths),
     }
+    entropy = sum(sum(item.entropies) for item in sampled) / sum(lengths)
+    if not math.isnan(entropy):
+        # An engine that does not tell it leaves it to the first update.
+        values["entropy"] = entropy
     if ended:
         values["completions/mean_terminated_length"] = sum(ended) / len(ended)
         values["completions/min_terminated_length"] = min(ended)
         values["completions/max_terminated_length"] = max(ended)
     if buffer.sequences.kept is not None:
         mass = sum(math.exp(value) for item in sampled for value in item.log_kept)
-        values["rollout/kept_mass"] = mass / sum(lengths)
+        if not math.isnan(mass):
+            values["rollout/kept_mass"] = mass / sum(lengths)
     for name, scores in scored.parts.items():
         known = [value for value in scores if value is not None]
         if known:

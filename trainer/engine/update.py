@@ -54,5 +54,6 @@ def optimizer_step(
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
+    policy.version += 1
     optimizer.zero_grad(set_to_none=True)
     return values

@@ -37,7 +37,7 @@ class PolicyObjective(Objective):
     """A policy gradient on sampled answers, with what all of them can add to it."""
 
     learns_from: ClassVar = "rollouts"
-    needs: ClassVar = frozenset({"reference", "reward", "entropy"})
+    needs: ClassVar = frozenset({"reference", "reward", "entropy", "sampled-entropy"})
     primary: ClassVar[str] = "eval/reward"
     charts: ClassVar[tuple[str, ...]] = (
         "reward|eval/reward",
@@ -145,6 +145,8 @@ class PolicyObjective(Objective):
             unused.add("reference")
         if not self.has_bonus:
             unused.add("entropy")
+        if self.top_entropy >= 1:
+            unused.add("sampled-entropy")
         return self.needs - unused
 
     @property
