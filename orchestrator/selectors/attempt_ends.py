@@ -189,6 +189,8 @@ def _not_again(run: Run, end: End) -> str:
         return "Its restart policy does nothing about memory (on_oom)."
     if end.cause == "nan" and policy.on_nan == "fail":
         return "Its restart policy does not roll back (on_nan)."
+    if end.cause == "stall" and policy.on_stall == "stop":
+        return "Its restart policy ends a run that hangs (on_stall)."
     if end.cause in ("crash", "bad-input", "disk"):
         return "A failure of this kind is not cured by starting again."
     return ""
