@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from trainer.rundir import AttemptDir
 
 PARTS = frozenset({"web", "control", "database"})
+DEAF = frozenset({"web", "database", "backend"})
+BACK_WITHIN = 5.0
+"""Seconds: ship waits for an answer for 4 s here, and for 1 s until it connects again."""
 CUT_FOR = 3.0
 SOON = 4
 """Steps that a run may go on when it is to finish."""
@@ -55,6 +58,10 @@ class Deeds:
     def do(self, fault: Fault) -> None:
         """Do it now; what lasts is healed by a timer, if ever."""
         self.say(str(fault))
+        if fault.victim in DEAF:
+            # It hits every lane; ships find their way back within a few seconds.
+            until = time.monotonic() + fault.seconds + BACK_WITHIN
+            self.witness.deaf_until = max(self.witness.deaf_until, until)
         deed: Callable[[Fault], None] = getattr(self, f"_{fault.kind}")
         deed(fault)
 

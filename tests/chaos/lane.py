@@ -199,7 +199,8 @@ class Lane:
             lease=self.arena.patience.lease,
             promise=self._promise(run) + self.arena.grace,
             fence=self.arena.patience.fence,
-            slack=self.arena.patience.slack,
+            # Measured: what answers late has also heard late.
+            slack=self.arena.patience.slack + self.witness.slowest(result.begun),
         )
         result.wrong += map(str, violations(views, patience))
         result.wrong += [f"history: {one}" for one in path_breaks(self._history(run))]

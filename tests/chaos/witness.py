@@ -62,6 +62,10 @@ class Witness:
     """Every trainer process that was ever seen, by run and attempt."""
     first: dict[tuple[str, int], float] = field(default_factory=dict)
     """When the first of them was seen, in seconds of the true wall clock."""
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    """When each question was asked, and the seconds until its answer: how busy the machine is."""
+    deaf_until: float = 0.0
+    """Until when the server cannot hear, because some lane does something to it (time.monotonic)."""
     _known: dict[tuple[int, int], Seen | None] = field(default_factory=dict)
     _shown: tuple[float, dict[str, dict[str, Any]] | None] = (0.0, None)
     _done: threading.Event = field(default_factory=threading.Event)
@@ -87,9 +91,9 @@ class Witness:
         """The processes of all attempts on a disk."""
         return [one.pid for one in self._processes() if one.disk == str(disk)]
 
-    def forget_before(self, moment: float) -> None:
-        """Spare the memory."""
-        self.moments = self.since(moment)
+    def slowest(self, begun: float) -> float:
+        """Seconds of the slowest answer since then."""
+        return max((took for asked, took in self.answers if asked >= begun), default=0.0)
 
     def _look_on(self) -> None:
         while not self._done.wait(EVERY):
@@ -102,15 +106,19 @@ class Witness:
                     self.ever.setdefault((one.run, one.attempt), set()).add(one)
                     self.first.setdefault((one.run, one.attempt), time.time())
             machines = {disk: _machine(machine) for disk, machine in self.machines.items()}
+            for machine in machines.values():
+                machine["open"] = machine["open"] and now > self.deaf_until
             self.moments.append(Moment(now, found, fresh, machines))
 
     def _ask_on(self) -> None:
         while not self._done.wait(EVERY):
+            begun = time.monotonic()
             with contextlib.suppress(OSError, http.client.HTTPException, KeyError, ValueError):
                 status, text = self.stack.ask("GET", "/runs?per_page=100", timeout=2.5)
                 if status == 200:
                     items = json.loads(text)["items"]
                     self._shown = time.monotonic(), {one["id"]: one for one in items}
+                    self.answers.append((begun, time.monotonic() - begun))
 
     def _processes(self) -> dict[Seen, str]:
         found: dict[Seen, str] = {}
