@@ -231,10 +231,11 @@ def test_an_adopted_trainers_children_end_with_it(attempt):
 
 
 def test_two_hosts_never_share_an_attempt(attempt):
-    first = begin(attempt, "/bin/sleep", "1.5")
+    # Longer than another host needs to start on a busy machine.
+    first = begin(attempt, "/bin/sleep", "12")
     wait_for(lambda: processes_read(attempt.processes).get("trainer"))
     assert begin(attempt, adopt=True).wait(10) == host.EXIT_ANOTHER
-    first.wait(15)
+    first.wait(25)
 
 
 def test_the_trainer_gets_the_threads_of_its_spec(attempt):

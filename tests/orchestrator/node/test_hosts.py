@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.node import hosts
 from orchestrator.node.hosts import Hosts
-from trainer.journal import last_event
+from trainer.journal import last_event, read_events
 from trainer.processes import processes_read
 from trainer.rundir import RunDir, write_atomic
 
@@ -204,13 +204,14 @@ def test_a_host_that_stands_still_is_replaced_by_one_that_adopts(impatient, tmp_
     found.tend("ws://127.0.0.1:9")
 
     def told() -> dict:
-        event = last_event(impatient.journal("host")) or {}
-        return event if event.get("code") == "host-hung" else {}
+        events = read_events(impatient.journal("host"))
+        return next((event for event in events if event.get("code") == "host-hung"), {})
 
-    # The first line that the new host writes.
     assert "stood still for" in wait_for(told)["message"]
-    new = wait_for(lambda: processes_read(impatient.processes)["host"])
-    assert new.pid != host.pid and new.alive() and noted["trainer"].alive()
+    new = wait_for(
+        lambda: (p := processes_read(impatient.processes))["host"].pid != host.pid and p["host"]
+    )
+    assert new.alive() and noted["trainer"].alive()
 
 
 def test_a_host_that_works_is_left_alone(impatient, tmp_path):
