@@ -12,6 +12,7 @@ from django.conf import settings
 
 # Imported for its effect: it gives `filesystem://` its meaning.
 import orchestrator.broker  # noqa: F401
+from trainer.tempo import TEMPO
 
 BROKER_FOLDER = settings.ANNEAL_DATA_DIR / "broker"
 FOLDERS = {"messages": BROKER_FOLDER / "messages", "control": BROKER_FOLDER / "control"}
@@ -62,7 +63,7 @@ app.conf.update(
         },
         "sweep": {
             "task": "orchestrator.tasks.sweep",
-            "schedule": 2.0,
+            "schedule": TEMPO.sweep,
             "options": {"expires": 5.0},
         },
         "pack": {

@@ -43,10 +43,19 @@ def needs_embedded_database(argv: list[str]) -> bool:
     return not (os.environ.get("DATABASE_URL") or asks_help or command in WITHOUT_DATABASE)
 
 
+def tempo_check() -> None:
+    """End with a sentence when a variable of `trainer.tempo` is none that the processes could live with."""
+    try:
+        import trainer.tempo  # noqa: F401, PLC0415
+    except ValueError as error:
+        sys.exit(str(error))
+
+
 def run(argv: list[str]) -> None:
     """Run the command in `argv`, as Django's own manage.py does."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
     argv = data_dir_taken(argv)
+    tempo_check()
     database: AbstractContextManager[object] = contextlib.nullcontext()
     if needs_embedded_database(argv):
         database = postgres.running(data_dir())

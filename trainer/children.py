@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from trainer.liveness import Watch, hung_after
 from trainer.processes import ProcessName, processes_read, processes_with
+from trainer.tempo import TEMPO
 
 if TYPE_CHECKING:
     from trainer.rundir import AttemptDir, RunDir
 
-SHIP_BACKOFF_MOST = 5.0
+SHIP_BACKOFF_MOST = TEMPO.ship_backoff
 ATTEMPT_VARIABLE = "ANNEAL_ATTEMPT_DIR"
 """In the trainer's environment: finds a trainer whose host died before it could note the pid."""
 

@@ -6,11 +6,13 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainer.tempo import TEMPO
+
 if TYPE_CHECKING:
     from trainer.control import Control
 
-GRACE, TERM_GRACE = 30.0, 10.0  # seconds
-QUICK_GRACE, QUICK_TERM_GRACE = 10.0, 3.0
+GRACE, TERM_GRACE = TEMPO.stop_grace, TEMPO.term_grace  # seconds
+QUICK_GRACE, QUICK_TERM_GRACE = min(10.0, GRACE), min(3.0, TERM_GRACE)
 QUICK = frozenset({"server-stopped", "fenced"})
 """Causes that cannot wait: the machine goes down, or another attempt is at work."""
 

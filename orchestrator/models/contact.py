@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from django.utils import timezone
 
 from orchestrator.models.state import shown_state
+from trainer.tempo import TEMPO
 
 if TYPE_CHECKING:
     from orchestrator.models.node import Node
     from orchestrator.models.run import Run
 
-GRACE = timedelta(seconds=15)
+GRACE = timedelta(seconds=TEMPO.grace)
 """How long after a broken promise a run or node is still taken to be there."""
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(seconds=TEMPO.lease)
 """How long an attempt may be silent: host, ship and node each speak every few seconds."""
 
 

@@ -11,10 +11,12 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from trainer.tempo import TEMPO
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-TIMEOUT = 15.0
+TIMEOUT = TEMPO.http_timeout
 CHUNK = 1 << 20
 DOWNLOAD_TRIES = 5
 

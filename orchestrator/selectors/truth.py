@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CLOCKS_EQUAL = 0.05
 """Seconds below which a difference of clocks is not worth a word, when it is known that well."""
-SILENT = timedelta(seconds=15)
+SILENT = GRACE
 """Silence of ship after which missing lines are no longer taken to be on their way."""
 NAMES = {"trainer": "Metrics and events", "samples": "Samples", "host": "Host"}
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from trainer.tempo import TEMPO
+
+_LEASE, _GRACE, _BEAT = (f"{TEMPO.lease:g}", f"{TEMPO.grace:g}", f"{TEMPO.ship_beat:g}")
+
 HELP: dict[str, str] = {
     "verdict_level": "good: all is here. live: it goes on. warning: look. none: nothing was sent yet.",
     "verdict_words": "Whether everything that was written has arrived, as far as the server can know.",
@@ -12,8 +16,8 @@ HELP: dict[str, str] = {
     "desired": "What people want of the run: run, pause or stop.",
     "process": "Where the current attempt's process is, as far as the server was told: none, dispatched, "
     "claimed, alive or exited.",
-    "contact": "Whether ship, host or trainer spoke within the lease of 30 s and 15 s of grace, by the "
-    "server's clock.",
+    "contact": f"Whether ship, host or trainer spoke within the lease of {_LEASE} s and {_GRACE} s of grace, "
+    "by the server's clock.",
     "phase": "What the trainer said it is doing; empty while it has not said.",
     "data": "Complete: ship counted every journal of the ended attempt and the server holds as many lines. "
     "Open: more may come.",
@@ -25,12 +29,12 @@ HELP: dict[str, str] = {
     "promised_s": "Seconds within which the trainer promised to speak again, in its newest status, heartbeat "
     "or metrics.",
     "due": "When the promise runs out: the trainer's last stored line and the promised seconds after it.",
-    "overdue_s": "Seconds since the promise ran out; 0 while it is kept. 15 s more are granted before "
+    "overdue_s": f"Seconds since the promise ran out; 0 while it is kept. {_GRACE} s more are granted before "
     "anybody is told.",
     "promise": "Whether the trainer keeps its promise. While ship is silent nobody can tell: it carries the "
     "trainer's words.",
     "ship_spoke": "When ship, which carries the journals to the server, sent its newest beat; it sends one "
-    "every 1.5 s.",
+    f"every {_BEAT} s.",
     "clock_offset_s": "How far the node's clock is ahead of the server's, from the beats of ship: four moments "
     "as in NTP, of the shortest of the last eight round trips. Negative: the node's clock is behind.",
     "clock_within_s": "By how much the difference of the clocks may be wrong: half of that round trip.",
@@ -42,7 +46,7 @@ HELP: dict[str, str] = {
     "known": "The highest sequence number that the server has heard of: in a push, or in ship's count of the "
     "journal.",
     "missing": "Lines that exist, as far as the server knows, and are not stored. On their way while ship "
-    "speaks; not delivered once ship has been silent for 15 s: they are still in the journal at the node. "
+    f"speaks; not delivered once ship has been silent for {_GRACE} s: they are still in the journal at the node. "
     "What was written while ship is silent is not known here.",
     "missing_are": "What is known of missing lines: none; none known (while ship is silent); on their way; "
     "or not delivered.",
@@ -62,7 +66,7 @@ HELP: dict[str, str] = {
     "lag_p95_s": "Transport lag, 95th percentile of the same.",
     "lag_pushes": "How many pushes the lags are taken from.",
     "spool_lines": "Spool depth: lines of the journal at the node, as ship last counted them, that the server "
-    "had not acknowledged. Up to 1.5 s old, so a fast journal always shows a few.",
+    f"had not acknowledged. Up to {_BEAT} s old, so a fast journal always shows a few.",
     "counted": "When ship last counted this journal; spool depth, lines and size are as of that moment.",
     "journal_lines": "Complete lines of the journal file at the node, as ship last counted them.",
     "journal_bytes": "Size of the journal file at the node. It is kept until the run is deleted.",

@@ -14,11 +14,12 @@ from orchestrator.selectors.stalls import stall_reason, stall_standing
 from orchestrator.services.dispatch import launch_send, schedule_soon
 from orchestrator.services.facts import SCHEDULER, run_change, run_locked
 from orchestrator.services.outcomes import HELD, Ending, attempt_end
+from trainer.tempo import TEMPO
 
-SEND_AGAIN = timedelta(seconds=5)
-UNCLAIMED = timedelta(seconds=60)
+SEND_AGAIN = timedelta(seconds=TEMPO.send_again)
+UNCLAIMED = timedelta(seconds=TEMPO.unclaimed)
 """How long a node that is there may leave a message unclaimed before another one may have it."""
-LOST_FOR = timedelta(seconds=10)
+LOST_FOR = timedelta(seconds=TEMPO.lost_for)
 """How long a run is shown as lost before it is given to another node."""
 
 
