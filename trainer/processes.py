@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import psutil
@@ -13,9 +14,12 @@ from trainer.rundir import write_atomic
 
 if TYPE_CHECKING:
     import signal
-    from pathlib import Path
 
 CLOCK_STEP = 1.5  # seconds that start times may move when the machine's clock is set
+TICK = 0.05  # seconds; the kernel counts in hundredths
+UNIX_TIME = 1e9
+"""Start times above it are Unix time, as an older version noted them."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class ProcessName(NamedTuple):
@@ -23,23 +27,29 @@ class ProcessName(NamedTuple):
 
     pid: int
     created: float
+    """Seconds since the machine booted: setting its clock moves nothing."""
+    boot: str = ""
+    """Which boot that was; "" where the system has no name for it."""
 
     @classmethod
     def of(cls, pid: int) -> Self:
         """The name of a live process; a process that is gone already gets a name that fits none."""
         try:
-            return cls(pid, psutil.Process(pid).create_time())
+            return cls(pid, _since_boot(pid), _boot())
         except psutil.NoSuchProcess:
-            return cls(pid, 0.0)
+            return cls(pid, 0.0, "none")
 
     def alive(self) -> bool:
         """Whether it still runs; a zombie does not."""
         try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) < CLOCK_STEP
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            return self._fits() and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+
+    def _fits(self) -> bool:
+        if self.created > UNIX_TIME:
+            return abs(psutil.Process(self.pid).create_time() - self.created) < CLOCK_STEP
+        return self.boot in ("", _boot()) and abs(_since_boot(self.pid) - self.created) < TICK
 
     def signal(self, number: signal.Signals, *, group: bool = False) -> None:
         """Send a signal to it, or to its whole group, if it still runs."""
@@ -52,7 +62,10 @@ def processes_read(path: Path) -> dict[str, ProcessName]:
     """The processes that host noted: `host`, `trainer` and `ship`, as far as they were started."""
     try:
         noted = json.loads(path.read_text())
-        return {name: ProcessName(item["pid"], item["created"]) for name, item in noted.items()}
+        return {
+            name: ProcessName(item["pid"], item["created"], item.get("boot", ""))
+            for name, item in noted.items()
+        }
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -68,5 +81,23 @@ def processes_with(variable: str, value: str) -> list[ProcessName]:
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.environ().get(variable) == value:
-                found.append(ProcessName(process.pid, process.create_time()))
+                found.append(ProcessName.of(process.pid))
     return sorted(found, key=lambda name: name.created)
+
+
+def _since_boot(pid: int) -> float:
+    """When a process began, in seconds since the boot. Raises psutil.NoSuchProcess."""
+    while True:
+        before = psutil.boot_time()
+        # A new object each time: psutil keeps what it has read.
+        created = psutil.Process(pid).create_time()
+        # Both move when the clock is set, and it may be set in between.
+        if psutil.boot_time() == before:
+            return created - before
+
+
+def _boot() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""

@@ -20,6 +20,7 @@ from trainer.journal import last_event
 from trainer.liveness import Watch, hung_after
 from trainer.processes import processes_read
 from trainer.rundir import RunDir, write_atomic
+from trainer.tempo import TEMPO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-YOUNG = 15.0
+YOUNG = TEMPO.host_young
 """Seconds that a new attempt may take until its host has noted itself."""
-AGAIN_AFTER = 10.0
+AGAIN_AFTER = TEMPO.host_again
 
 
 @dataclass
@@ -45,6 +46,8 @@ class Hosts:
     _hung: dict[Path, float] = field(default_factory=dict)
     """Seconds that a host stood still which was ended for it, until another one takes over."""
     _tended: list[AttemptDir] = field(default_factory=list)
+    _met: dict[Path, float] = field(default_factory=dict)
+    """When each attempt was first looked at (time.monotonic)."""
 
     def live(self) -> list[dict[str, Any]]:
         """The attempts whose host lives, as heartbeats name them."""
@@ -79,7 +82,9 @@ class Hosts:
         self._tended = list(self.open_attempts())
         for attempt in self._tended:
             self._lease_point(attempt, socket_url)
-            young = time.time() - attempt.lease.stat().st_mtime < YOUNG
+            # Not by the age of a file: the clock of the wall may have been set.
+            met = self._met.setdefault(attempt.path, now)
+            young = not attempt.processes.exists() and now - met < YOUNG
             recent = now - self._helped.get(attempt.path, -AGAIN_AFTER) < AGAIN_AFTER
             if young or recent or _lives(attempt, "host"):
                 continue

@@ -122,6 +122,24 @@ def test_a_server_at_a_new_address_is_written_into_the_leases(attempt, tmp_path,
     assert attempt.lease.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_was_set_neither_hurries_nor_holds_up_another_host(
+    attempt, tmp_path, monkeypatch, hours
+):
+    """How long ago a file was written tells nothing then."""
+    started = []
+    monkeypatch.setattr(hosts, "host_start", lambda one, arguments: started.append(one.path))
+    moment = time.time() + 3600 * hours
+    os.utime(attempt.lease, (moment, moment))
+    monkeypatch.setattr(hosts, "YOUNG", 60.0)
+    found = Hosts(tmp_path)
+    found.tend("ws://127.0.0.1:9")
+    assert started == []
+    monkeypatch.setattr(hosts, "YOUNG", 0.0)
+    found.tend("ws://127.0.0.1:9")
+    assert started == [attempt.path]
+
+
 def test_gpus_of_live_attempts_are_taken(attempt, tmp_path):
     write_atomic(
         attempt.lease, json.dumps({"server": "ws://127.0.0.1:9", "token": "t", "gpus": [0, 2]})
