@@ -22,7 +22,8 @@ def queue_of(node_name: str) -> str:
 
 def launch_send(*, node_name: str, run_id: str, attempt: int) -> bool:
     """Tell a node to claim an attempt; False when the broker is away: sweep sends again."""
-    return _send("node_launch", [run_id, attempt], queue=queue_of(node_name), expires=300)
+    # Without a date of expiry: a node would judge it by its own clock, which may be hours off.
+    return _send("node_launch", [run_id, attempt], queue=queue_of(node_name), expires=None)
 
 
 def schedule_soon() -> None:
@@ -38,7 +39,7 @@ def remove_soon() -> None:
     _send("remove", [], queue="control", expires=5)
 
 
-def _send(task: str, arguments: list[str | int], *, queue: str, expires: int) -> bool:
+def _send(task: str, arguments: list[str | int], *, queue: str, expires: int | None) -> bool:
     try:
         app.send_task(
             f"orchestrator.tasks.{task}",
