@@ -26,8 +26,10 @@ from trainer.journal import Journal, Tail, read_events
 from trainer.liveness import Touches
 from trainer.logtail import LogTail
 from trainer.processes import ProcessName, processes_write
+from trainer.reserve import Reserve, disk_is_full
 from trainer.rundir import AttemptDir, RunDir
 from trainer.stall import Told
+from trainer.tempo import TEMPO
 from trainer.verdict import Verdict, oom_kills, verdict_of_exit
 from trainer.vigil import Vigil
 
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 LOOK_EVERY = 0.05
 LOG_EVERY = 0.3
 LINES_PER_EVENT = 500
-HEARTBEAT_EVERY, HEARTBEAT_PROMISE = 5.0, 20.0
+HEARTBEAT_EVERY, HEARTBEAT_PROMISE = TEMPO.host_heartbeat, 4 * TEMPO.host_heartbeat
 SHIP_WITHIN = 20.0
 """Seconds that host waits for ship at the end; ship goes on alone after that."""
 EXIT_ANOTHER = 75
@@ -63,6 +65,8 @@ class Host:
         self.escalation = Escalation()
         self.oom_before = oom_kills()
         self.spec = SpecWatch(run)
+        self.reserve = Reserve(attempt.path / "reserve")
+        self.noted = False
         self.log_at = self.beat_at = 0.0
 
     def run(self, argv: list[str] | None, *, hung_for: float = 0.0) -> int:
@@ -76,9 +80,11 @@ class Host:
         if argv is None:
             self.trainer.adopt()
             self._take_over(hung_for)
+            self.reserve.take()
         else:
             # Noted before and after: whoever looks in between finds a host that is alive.
             self._processes_note()
+            self.reserve.take()
             self.trainer.start(argv)
         self._processes_note()
         while not self.trainer.ended():
@@ -113,6 +119,8 @@ class Host:
             # Counted anew now and then: only a kill of the last seconds can be ours.
             if self.trainer.alive():
                 self.oom_before = oom_kills()
+            if not self.noted:
+                self._processes_note()
         self._ship_keep(now)
         order = self.control.read()
         self.vigil.look(now, spoke=spoke, order=order)
@@ -173,13 +181,15 @@ class Host:
 
     def _finish(self) -> None:
         """Say how it ended, in the trainer's name when it could not, and let ship deliver all."""
+        full = disk_is_full(self.attempt.path)
+        self.reserve.give()
         self._log_send(final=True)
         self._spec_send()
         last = list(self.log.last)
         self.told.look()
         told = self.told.last_word
         if told is None:
-            verdict = self._verdict(last)
+            verdict = self._verdict(last, disk_full=full)
             told = {"state": verdict.state, "cause": verdict.cause, "message": verdict.message}
             data = {"written_by": "host", **self._facts(), "log": last}
             self._insist(lambda: self._speak_for_trainer({**told, "data": data}))
@@ -206,7 +216,7 @@ class Host:
         with Journal(self.attempt.journal("trainer")) as journal:
             journal.append("status", **word)
 
-    def _verdict(self, last: list[str]) -> Verdict:
+    def _verdict(self, last: list[str], *, disk_full: bool) -> Verdict:
         order = self.escalation.order
         if order is not None and (self.escalation.killed or self.escalation.termed_at is not None):
             state = "paused" if order.want == "pause" else "stopped"
@@ -217,7 +227,7 @@ class Host:
         if (stalled := self.vigil.verdict()) is not None:
             return stalled
         oom = oom_kills() > self.oom_before
-        return verdict_of_exit(self.trainer.exit_code, last, oom_killed=oom)
+        return verdict_of_exit(self.trainer.exit_code, last, oom_killed=oom, disk_full=disk_full)
 
     def _facts(self) -> dict[str, Any]:
         return {"exit_code": self.trainer.exit_code, "pid": self.trainer.pid}
@@ -228,7 +238,12 @@ class Host:
             noted["trainer"] = self.trainer.name
         if self.ship.name is not None:
             noted["ship"] = self.ship.name
-        processes_write(self.attempt.processes, noted)
+        try:
+            processes_write(self.attempt.processes, noted)
+            self.noted = True
+        except OSError:
+            # The disk is full: whoever watches the trainer stays, and notes itself later.
+            self.noted = False
 
 
 class TrainerJournal:

@@ -26,6 +26,7 @@ from trainer.journal import Tail
 from trainer.lane import Lane
 from trainer.liveness import TOUCH_EVERY, touch
 from trainer.rundir import AttemptDir, RunDir, write_atomic
+from trainer.tempo import TEMPO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +37,9 @@ WINDOW: dict[Source, int] = {"trainer": 4, "host": 2, "samples": 1}
 """Pushes under way at a time."""
 STICKY = frozenset({"server-stopped", "fenced"})
 """Causes of a stop that was ordered on this machine: no answer of the server takes it back."""
-POLL, BEAT, SILENCE, PROGRESS = 0.04, 1.5, 30.0, 60.0  # seconds
-BACKOFF_FIRST, BACKOFF_MOST = 0.2, 5.0
+POLL, BEAT, SILENCE = 0.04, TEMPO.ship_beat, TEMPO.ship_silence  # seconds
+PROGRESS = 2 * SILENCE
+BACKOFF_FIRST, BACKOFF_MOST = 0.2, TEMPO.ship_backoff
 BAD_FRAME, REFUSED_TOKEN, REFUSED_FENCED = 4400, 4401, 4409
 EXIT_DONE, EXIT_REFUSED = 0, 3
 
@@ -259,11 +261,17 @@ class Ship:
         )
         if order == self.ordered:
             return
-        self.ordered = order
         standing = control_read(self.attempt.control)
         if order == standing or (standing.want == "stop" and standing.cause in STICKY):
+            self.ordered = order
             return
-        order.write(self.attempt.control)
+        try:
+            order.write(self.attempt.control)
+        except OSError as error:
+            # The disk is full: the lines go on their way all the same, and the next answer says it again.
+            self.say(f"cannot note what is wanted: {error}")
+            return
+        self.ordered = order
         self.say(f"wanted: {order.want} {order.message}".rstrip())
 
     def _refused(self, refusal: Refused) -> None:

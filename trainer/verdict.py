@@ -29,8 +29,13 @@ class Verdict:
     message: str
 
 
-def verdict_of_exit(code: int | None, log: Iterable[str], *, oom_killed: bool) -> Verdict:
-    """The end of a trainer that did not say how it ended; `code` None: nobody could see it end."""
+def verdict_of_exit(
+    code: int | None, log: Iterable[str], *, oom_killed: bool, disk_full: bool = False
+) -> Verdict:
+    """The end of a trainer that did not say how it ended; `code` None: nobody could see it end.
+
+    On a full disk nobody can say why: neither the trainer nor the log.
+    """
     if code is None:
         return Verdict("failed", "killed", "The trainer ended unseen, without a last word.")
     if code < 0:
@@ -46,7 +51,7 @@ def verdict_of_exit(code: int | None, log: Iterable[str], *, oom_killed: bool) -
         return Verdict("failed", "bad-input", f"The trainer refused its input.{said}")
     if OUT_OF_MEMORY.search(text):
         return Verdict("failed", "oom", f"The trainer ran out of memory (exit code {code}).{said}")
-    if DISK_FULL.search(text):
+    if disk_full or DISK_FULL.search(text):
         return Verdict("failed", "disk", f"The disk is full (exit code {code}).{said}")
     return Verdict("failed", "crash", f"The trainer ended with exit code {code}.{said}")
 

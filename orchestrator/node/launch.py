@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -96,6 +97,21 @@ def order_take(run_id: str, attempt: int) -> None:
         _fail(node, key, "gpu-busy", str(error))
     except TakenForOver:
         log.warning("%s attempt %d was taken for over while it was prepared", run_id, attempt)
+    except Unreachable as error:
+        # The run is not to blame: it goes on, here or elsewhere.
+        _fail(
+            node,
+            key,
+            "node-lost",
+            f"{node.name} lost the server while it prepared the run: {error}.",
+        )
+    except OSError as error:
+        log.exception("cannot start %s attempt %d", run_id, attempt)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "its disk is full" if full else str(error)
+        _fail(
+            node, key, "disk" if full else "crash", f"{node.name} could not start the run: {why}."
+        )
     except Exception as error:
         # Whatever it was: the claim is ours, so nobody else would ever report it.
         log.exception("cannot start %s attempt %d", run_id, attempt)

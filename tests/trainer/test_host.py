@@ -269,3 +269,34 @@ def test_a_full_disk_does_not_end_host(attempt, monkeypatch):
         lonely._log_send()
     lonely._log_send()
     assert printed(attempt) == ["hello"]
+
+
+def test_room_is_kept_for_the_last_words_and_given_back_at_the_end(attempt):
+    room = attempt.path / "reserve"
+    running = begin(attempt, PYTHON, "-c", "import time; time.sleep(2)")
+    wait_for(room.exists)
+    assert room.stat().st_blocks * 512 >= 256 << 10
+    running.wait(30)
+    assert not room.exists()
+
+
+def test_without_a_word_on_a_full_disk_the_disk_is_the_cause():
+    found = verdict_of_exit(1, [], oom_killed=False, disk_full=True)
+    assert (found.state, found.cause) == ("failed", "disk")
+    assert verdict_of_exit(1, [], oom_killed=False).cause == "crash"
+    assert verdict_of_exit(-9, [], oom_killed=False, disk_full=True).cause == "killed"
+
+
+def test_a_host_that_cannot_note_itself_stays_and_does_so_later(attempt, monkeypatch):
+    lonely = host.Host(RunDir(attempt.path.parent), attempt)
+
+    def full(path, noted):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "processes_write", full)
+        lonely._processes_note()
+    assert not lonely.noted and not attempt.processes.exists()
+    lonely.ship.given_up = True
+    lonely._look(1e9)
+    assert lonely.noted and "host" in processes_read(attempt.processes)

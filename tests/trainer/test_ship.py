@@ -239,6 +239,21 @@ async def test_orders_reach_the_control_file_only_when_they_change(attempt):
     assert attempt.control.stat().st_mtime_ns == stamp
 
 
+async def test_an_order_that_a_full_disk_refused_is_noted_at_the_next_answer(attempt, monkeypatch):
+    carrier = ship.Ship(attempt, lambda sentence: None)
+    answer = {"want": "stop", "cause": "user", "message": "by ada"}
+
+    def full(self, path):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Control, "write", full)
+        carrier._obey(answer)
+    assert not attempt.control.exists()
+    carrier._obey(answer)
+    assert control_read(attempt.control) == Control("stop", "user", "by ada")
+
+
 async def test_no_answer_takes_back_a_stop_that_this_machine_ordered(attempt):
     server = Server()
     Control("stop", "server-stopped", "server stopped").write(attempt.control)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from orchestrator.node import launch
 from orchestrator.node.hosts import Hosts
 from orchestrator.node.launch import GpuBusy, ThisNode
 from orchestrator.node.prepare import CannotPrepare
+from orchestrator.node.server import Unreachable
 from trainer.processes import ProcessName, processes_write
 from trainer.rundir import RunDir
 
@@ -40,6 +42,48 @@ def order(**words: Any) -> dict[str, Any]:
         "lease_seconds": 30.0,
         **words,
     }
+
+
+class Told:
+    """A server that hands out one order and keeps what it is told."""
+
+    url = "http://127.0.0.1:9"
+
+    def __init__(self) -> None:
+        self.failed: list[tuple[str, str]] = []
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if path == "/claims":
+            return order(gpus=[])
+        self.failed.append((body["cause"], body["message"]))
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk", "its disk is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk", "its disk is full"),
+        (OSError(errno.EACCES, "Permission denied"), "crash", "Permission denied"),
+        (Unreachable("timed out"), "node-lost", "lost the server while it prepared the run: timed"),
+        (CannotPrepare("no such data"), "bad-input", "no such data"),
+        (KeyError("spec"), "crash", "could not start the run: 'spec'"),
+    ],
+)
+def test_what_keeps_an_order_from_starting_is_told_by_its_cause(
+    node, monkeypatch, error, cause, words
+):
+    node.server = Told()
+
+    def prepare(order: Any, **words: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(launch, "prepare", prepare)
+    monkeypatch.setattr(launch, "_this", [node])
+    launch.order_take("r" * 12, 1)
+    ((told, message),) = node.server.failed
+    assert told == cause and words in message
+    assert not node.preparing
 
 
 @pytest.mark.parametrize(("given", "seen"), [([2], "2"), ([], "")])
