@@ -39,6 +39,8 @@ HELD = (Process.CLAIMED, Process.ALIVE)
 FORCE = "ended by force."
 """How host's sentence ends when a trainer had to be killed."""
 FORCED = "It did not end in time and was ended by force."
+CLOCK_SLACK = 1.0
+"""Seconds by which a clock may be put right without being taken for one that was set back."""
 RECORDED = frozenset({"status", "checkpoint", "alert"})
 
 
@@ -172,7 +174,7 @@ def _spec_take(run: Run, data: dict[str, Any]) -> None:
 
 def _checkpoint(run: Run, attempt: int, event: dict[str, Any]) -> None:
     """Note a checkpoint and the ones that were removed for it. A fenced attempt publishes none."""
-    if _was_fenced(run, attempt, event["time"]):
+    if _was_fenced(run, attempt, event):
         return
     metrics = event.get("metrics")
     step = int(event["step"])
@@ -199,15 +201,25 @@ def _checkpoint(run: Run, attempt: int, event: dict[str, Any]) -> None:
         gone.update(deleted=timezone.now())
 
 
-def _was_fenced(run: Run, attempt: int, moment: Any) -> bool:
-    """Whether a newer attempt had begun by then; lines that only arrive late do count."""
+def _was_fenced(run: Run, attempt: int, event: dict[str, Any]) -> bool:
+    """Whether a newer attempt had begun when it was written; lines that only arrive late do count."""
     newer = Attempt.objects.filter(run=run, number__gt=attempt).order_by("number").first()
     if newer is None:
         return False
+    moment = number_decode(event["time"])
+    if _clock_went_back(run, attempt, event["seq"], moment):
+        return True
     # The moment is the node's: what is known of its clock makes it the server's.
     report = ShipReport.objects.filter(run=run, attempt=attempt).first()
     ahead = (report.clock_offset if report else None) or 0.0
-    return number_decode(moment) - ahead >= newer.dispatched.timestamp()
+    return moment - ahead >= newer.dispatched.timestamp()
+
+
+def _clock_went_back(run: Run, attempt: int, seq: int, moment: float) -> bool:
+    """Whether an earlier line bears a later time: what was written behind it may be newer than it says."""
+    before = Event.objects.filter(run=run, attempt=attempt, source="trainer", seq__lt=seq)
+    latest = before.order_by("-time").values_list("time", flat=True).first()
+    return latest is not None and latest.timestamp() > moment + CLOCK_SLACK
 
 
 def _ending(source: str, event: dict[str, Any]) -> Ending:

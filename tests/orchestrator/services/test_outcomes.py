@@ -216,6 +216,23 @@ def test_a_clock_that_is_off_neither_fences_what_is_late_nor_lets_in_what_is_fen
     assert sorted(Checkpoint.objects.values_list("step", flat=True)) == [10, 20]
 
 
+def test_a_clock_that_was_set_back_lets_in_nothing_that_was_fenced(working):
+    """It was cut off while its clock was set, so nobody has measured by how much."""
+    began = time.time() - 60
+    run = say(working(), {**status("running"), "time": began}, {**saved(10), "time": began + 1})
+    run = say(run, status("failed", "killed", "gone"), source="host")
+    schedule()
+    run_claim(node=run.node, run_id=run.pk, attempt=2)
+    say(
+        run,
+        {"seq": 3, **saved(20), "time": began + 0.5},  # put right by half a second, and only late
+        {"seq": 4, **saved(30), "time": began - 3600},
+        {"seq": 5, **saved(40), "time": began - 3500},
+        attempt=1,
+    )
+    assert sorted(Checkpoint.objects.values_list("step", flat=True)) == [10, 20]
+
+
 def test_the_effective_spec_comes_back_with_its_hash(working):
     run = working()
     spec = {**run.spec, "model": {**run.spec["model"], "dtype": "float32"}}
