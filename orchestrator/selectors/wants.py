@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.models import Desired, Run
+from orchestrator.models import Attempt, Desired, Process, Run
 from orchestrator.models.restart_policy import policy_stored
 
 SERVER = "server"
@@ -13,11 +13,28 @@ SERVER = "server"
 NOTHING: dict[str, Any] = {"knobs": {}, "asks": {}, "on_stall": "tell"}
 
 
+HELD = (Process.CLAIMED, Process.ALIVE)
+
+
+def is_given_up(run: Run, attempt: int) -> bool:
+    """Whether an attempt was taken for lost and speaks again, before another one has taken over.
+
+    The run waits, or has ended, and is shown so: what still trains must end for that to be true.
+    """
+    if attempt != run.attempt or run.process in HELD:
+        return False
+    lost = Attempt.objects.filter(run_id=run.pk, number=attempt, cause="node-lost")
+    return lost.exclude(ended=None).exists()
+
+
 def want_of(run: Run, attempt: int) -> dict[str, Any]:
     """The order for one attempt: run, pause or stop; who asked; knobs to change; what to do at once and at
     a stall."""
     if attempt < run.attempt:
         message = f"attempt {run.attempt} has taken over"
+        return {"want": str(Desired.STOP), "cause": "fenced", "message": message} | NOTHING
+    if is_given_up(run, attempt):
+        message = "it was given up as lost, and the run goes on without it"
         return {"want": str(Desired.STOP), "cause": "fenced", "message": message} | NOTHING
     live = {"knobs": run.knobs, "asks": run.asks, "on_stall": policy_stored(run.policy).on_stall}
     if run.leaves_for and run.desired == Desired.RUN:

@@ -13,13 +13,14 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from orchestrator.data_dir import private_write
-from orchestrator.models import Attempt, Node, Process, Run
+from orchestrator.models import Node, Process, Run
 from orchestrator.models.contact import node_alive
-from orchestrator.selectors.situation import GIVEN_UP
+from orchestrator.selectors.wants import is_given_up
 from orchestrator.services.hints import hint
 from orchestrator.services.node_labels import labels_checked, labels_joined
 from orchestrator.services.node_readings import reading_note
 from orchestrator.services.tokens import digest_of, secret_new
+from trainer.tempo import TEMPO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.models import User
 
 LOCAL_NAME = "local"
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = TEMPO.heartbeat
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 HELD = (Process.CLAIMED, Process.ALIVE)
 
@@ -166,9 +167,8 @@ def _vouch(node: Node, one: dict[str, Any]) -> bool:
     mine = Run.objects.filter(pk=run_id, attempt=attempt, process__in=HELD, node=node)
     if mine.update(last_contact=timezone.now()):
         return True
-    newer = Run.objects.filter(pk=run_id, attempt__gt=attempt)
-    given_up = Attempt.objects.filter(run=run_id, number=attempt, node=node, cause=GIVEN_UP)
-    return not (newer.exists() or given_up.exclude(ended=None).exists())
+    run = Run.objects.filter(pk=run_id, attempt__gte=attempt).first()
+    return run is None or (run.attempt == attempt and not is_given_up(run, attempt))
 
 
 def broker_of(node: Node) -> dict[str, Any]:

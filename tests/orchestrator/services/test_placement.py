@@ -303,6 +303,29 @@ def test_a_lost_run_that_people_stopped_stays_stopped(working, ada):
     assert run.reason.startswith("Stopped by ada: enough")
 
 
+@pytest.mark.parametrize("restarts", [0, 3])
+def test_an_attempt_that_was_given_up_and_speaks_again_is_told_to_end(working, restarts):
+    """No other node is free, or no restart is left: the run is shown as waiting or lost, and must not train."""
+    from orchestrator.selectors.wants import want_of
+    from orchestrator.services.ingest import beat
+    from orchestrator.services.nodes import node_heartbeat
+
+    run = working()
+    Run.objects.filter(pk=run.pk).update(max_restarts=restarts)
+    Node.objects.update(heard_since=timezone.now() - timedelta(hours=1))
+    assert want_of(run, 1)["want"] == "run"
+    silent(run, 56)
+    sweep()
+    run.refresh_from_db()
+    assert run.state == ("queued" if restarts else "lost") and run.attempt == 1
+    told = beat(run_id=run.pk, attempt=1)
+    assert (told["want"], told["cause"]) == ("stop", "fenced")
+    here = [{"run": run.pk, "attempt": 1}]
+    assert node_heartbeat(node=run.node, inventory={}, expect_next_in=15, runs=here) == here
+    run.refresh_from_db()
+    assert run.state == ("queued" if restarts else "lost")
+
+
 def test_a_trainer_that_breaks_its_promise_is_named_while_its_host_lives(working):
     from orchestrator.models import Stream
 
