@@ -27,6 +27,13 @@ class FarNode:
         made = stack.call("POST", "/nodes", {"name": name})
         self.id, self._token = made["id"], made["token"]
         self.process: subprocess.Popen[bytes] | None = None
+        self.more: dict[str, str] = {}
+        """What else stands in its environment."""
+
+    @property
+    def server(self) -> str:
+        """The address that it is given."""
+        return str(self.stack.notes["url"])
 
     def start(self, *options: str) -> None:
         """Start its worker and wait until it has joined."""
@@ -35,8 +42,9 @@ class FarNode:
         env |= {
             "ANNEAL_DATA_DIR": str(self.data),
             "DJANGO_SETTINGS_MODULE": "orchestrator.settings",
+            **self.more,
         }
-        command = ["node", "--server", self.stack.notes["url"], "--token", self._token]
+        command = ["node", "--server", self.server, "--token", self._token]
         with (self.stack.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, MANAGE, *command, "--label", f"at={self.name}", *options],

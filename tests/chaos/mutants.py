@@ -76,12 +76,65 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
 }
 """By name: the module, a text of its source, and what stands there instead."""
 
+STATES: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "lease-never-expires": (
+        (
+            "orchestrator.models.contact",
+            "return run.last_contact is None or now <= run.last_contact + LEASE + GRACE",
+            "return True",
+        ),
+    ),
+    "fence-ignored": (
+        (
+            "trainer.control",
+            "            self._stamp = stamp\n",
+            "            self._stamp = stamp\n"
+            "            self._last = Control() if self._last.cause == 'fenced' else self._last\n",
+        ),
+    ),
+    "killed-is-finished": (
+        (
+            "trainer.verdict",
+            'return Verdict("failed", "killed", f"The trainer was killed ({name}).")',
+            'return Verdict("finished", "finished", "all steps done")',
+        ),
+    ),
+    "order-taken-twice": (
+        (
+            "orchestrator.services.claims",
+            "            process=Process.DISPATCHED,\n",
+            "            process__in=(Process.DISPATCHED, Process.CLAIMED, Process.ALIVE),\n",
+        ),
+        ("trainer.host", "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
+    ),
+    "lost-for-ever": (
+        (
+            "orchestrator.services.lost",
+            "if now - silent_since > LEASE + GRACE + LOST_FOR:",
+            "if False:",
+        ),
+    ),
+    "lost-while-it-speaks": (
+        (
+            "orchestrator.services.outcomes",
+            '    run_change(run, who="server", **facts)\n\n\ndef _record',
+            "    run.save(update_fields=[])\n\n\ndef _record",
+        ),
+        (
+            "orchestrator.services.nodes",
+            "if mine.update(last_contact=timezone.now()):",
+            "if mine.exists():",
+        ),
+    ),
+}
+"""Those of states, for scenarios: some break two lines, since one alone is made good by another."""
+
 
 class Mutation(importlib.abc.MetaPathFinder):
     """Changes the source of one module on its way in."""
 
-    def __init__(self, name: str) -> None:
-        self.module, self.before, self.after = MUTANTS[name]
+    def __init__(self, module: str, before: str, after: str) -> None:
+        self.module, self.before, self.after = module, before, after
 
     def find_spec(
         self, fullname: str, path: Any = None, target: ModuleType | None = None
@@ -102,7 +155,8 @@ class Mutation(importlib.abc.MetaPathFinder):
 
 def apply(name: str) -> None:
     """Let this process run with the mutant."""
-    sys.meta_path.insert(0, Mutation(name))
+    for edit in STATES.get(name) or [MUTANTS[name]]:
+        sys.meta_path.insert(0, Mutation(*edit))
 
 
 def applied_path() -> Path:
