@@ -201,7 +201,8 @@ def test_live_changes_reach_a_trainer_and_outlive_its_kill(stack: Stack) -> None
 def test_a_trainer_that_does_not_listen_is_ended_by_force_and_the_run_says_who_asked(
     stack: Stack,
 ) -> None:
-    run_id = stack.launch(spec())
+    # Neither saved nor evaluated: caught in a save it would be given ten minutes.
+    run_id = stack.launch(spec(checkpoint={"every_steps": 0}, evaluation={"every_steps": 0}))
     stack.wait(lambda: stack.run(run_id)["step"] > 5, 60)
     (attempt,) = stack.attempts(run_id)
     from trainer.processes import processes_read
