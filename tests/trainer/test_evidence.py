@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -78,7 +79,13 @@ def test_it_is_gathered_beside_everything_else(group, tmp_path, monkeypatch):
 
 
 def test_a_driver_that_hangs_keeps_nobody_waiting(group, tmp_path, monkeypatch):
-    monkeypatch.setattr(evidence, "gpu_report", lambda: time.sleep(60))
+    let_go = threading.Event()
+
+    def hangs():
+        let_go.wait(60)
+        return {"gpus": []}
+
+    monkeypatch.setattr(evidence, "gpu_report", hangs)
     gathering = Gathering(group, tmp_path / "none", {}, time.monotonic())
     deadline = time.monotonic() + 20
     while not gathering.evidence.stacks and time.monotonic() < deadline:
@@ -86,6 +93,7 @@ def test_a_driver_that_hangs_keeps_nobody_waiting(group, tmp_path, monkeypatch):
     assert not gathering.ready(gathering.began + 44)
     assert gathering.ready(gathering.began + 46)
     assert "parent_waits (" in gathering.evidence.stacks and not gathering.evidence.complete
+    let_go.set()
 
 
 def test_without_a_proc_nothing_is_seen_and_nothing_breaks(group, tmp_path, monkeypatch):

@@ -123,6 +123,7 @@ def test_the_check_sees_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no test" in problems(good, {k: v for k, v in found.items() if v != 9})[0]
     assert "not in known_bugs.toml" in problems(good, {**found, "b::test_bug_03_y": 3})[0]
     assert "another number" in problems({**good, "4": good["5"]}, found)[0]
+    monkeypatch.setitem(FEATURES, "vllm", lambda: False)
     waiting = {**good, "34": {"title": "x", "waits_for": "vllm"}}
     rest = {key: value for key, value in found.items() if value != 34}
     assert problems(waiting, rest) == []

@@ -31,12 +31,17 @@ time.sleep(600)
 @pytest.fixture
 def touching(supervisor, make_part, tmp_path, monkeypatch):
     """A part that touches a file, watched by a supervisor whose database answers."""
-    monkeypatch.setattr("trainer.liveness.STARTS_WITHIN", 3.0)
+    monkeypatch.setattr("trainer.liveness.STARTS_WITHIN", 20.0)
     supervisor.database_answers = lambda: True
     part = make_part("control", TOUCHES)
     part.command.append(str(tmp_path / "alive"))
     part.signs = [TouchSign(tmp_path / "alive", 2.5)]
     supervisor.start(part)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "alive").exists() and time.monotonic() < deadline:
+        looked(supervisor, 0.1)
+    # Seen alive: from here on a silence of 2.5 s is one.
+    looked(supervisor, 2)
     return part
 
 

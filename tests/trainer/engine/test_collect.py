@@ -9,7 +9,7 @@ import torch
 
 from tests.trainer.engine.support import make_policy
 from tests.trainer.engine.test_learners import make_learner
-from trainer.engine import collect
+from trainer.engine import generation
 from trainer.engine.means import Means
 from trainer.engine.packing import micro_batches
 from trainer.engine.sampler import Sampled, Sampling, sample
@@ -29,7 +29,7 @@ def drawn(monkeypatch):
         asked.append((how, keys.shape))
         return sample(policy, prompts, keys, how, **named)
 
-    monkeypatch.setattr(collect, "sample", noted)
+    monkeypatch.setattr(generation, "sample", noted)
     return asked
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.trainer.engine.support import KINDS, TINY
 from trainer.__main__ import main as command
 from trainer.control import Control
-from trainer.engine import checkpoint, collect, online
+from trainer.engine import checkpoint, generation, online
 from trainer.events import TERMINAL
 from trainer.spec import spec_hash
 
@@ -161,7 +161,7 @@ def raising(error):
 def test_a_failure_has_its_own_cause_and_sentence(
     runs, monkeypatch, capsys, error, cause, sentence
 ):
-    where = checkpoint if cause == "disk" else collect
+    where = checkpoint if cause == "disk" else generation
     monkeypatch.setattr(where, "save_file" if cause == "disk" else "sample", raising(error))
     assert runs.run("run", *KINDS["grpo"], "evaluation.every_steps=0", "data.eval=[]") == 1
     end = runs.end("run")

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from tests.trainer.engine.support import KINDS
-from trainer.engine import evaluate
+from trainer.engine import generation
 from trainer.engine.evaluate import pass_at_k, pass_ks
 from trainer.engine.sampler import Sampling, sample
 
@@ -72,7 +72,7 @@ def test_answers_are_drawn_as_the_evaluation_says(runs, monkeypatch, knobs, how)
         asked.append((how, keys.shape))
         return sample(policy, prompts, keys, how, **named)
 
-    monkeypatch.setattr(evaluate, "sample", noted)
+    monkeypatch.setattr(generation, "sample", noted)
     plan = ["kind=evaluate", "evaluation.samples_per_prompt=2", *knobs]
     assert runs.run("run", *KINDS["grpo"], *plan) == 0
     assert asked == [(how, (6, 2))]

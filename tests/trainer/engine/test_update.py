@@ -21,12 +21,13 @@ def weights():
 
 
 def step(weights, losses, *, optimizer=None, max_grad_norm=0.0, lr=0.5, tick=lambda: None):
-    policy = SimpleNamespace(parameters=lambda: [("weights", weights)])
+    policy = SimpleNamespace(parameters=lambda: [("weights", weights)], version=0)
     optimizer = optimizer or torch.optim.SGD([weights], lr=9.0)
     means = Means()
     values = optimizer_step(
         policy, optimizer, losses, means, lr=lr, max_grad_norm=max_grad_norm, tick=tick
     )
+    assert policy.version == 1, "whoever holds a copy of the weights must see that it is old"
     return values, means.values()
 
 
@@ -96,7 +97,7 @@ def test_a_step_without_a_gradient_is_a_step_with_gradient_0(weights):
 def test_every_group_of_the_optimizer_gets_the_rate_of_the_step():
     one, other = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
     optimizer = torch.optim.SGD([{"params": [one]}, {"params": [other]}], lr=9.0)
-    policy = SimpleNamespace(parameters=lambda: [("one", one), ("other", other)])
+    policy = SimpleNamespace(parameters=lambda: [("one", one), ("other", other)], version=0)
     losses = iter([Loss((one + other).sum())])
     optimizer_step(
         policy, optimizer, losses, Means(), lr=0.25, max_grad_norm=0.0, tick=lambda: None
