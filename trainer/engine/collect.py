@@ -57,8 +57,9 @@ class Collector:
         """
         clock, spec = self.session.clock, self.spec
         assert spec.advantage is not None
-        with clock.part("sync"):
-            self.policy.generator.sync()
+        if self.policy.generator.holds_copy:
+            with clock.part("sync"):
+                self.policy.generator.sync()
         with clock.part("rollout"):
             sampled = self._sample("train", step, examples, spec.rollout.group_size)
             # Drawn at temperature 0: a baseline, never trained on.

@@ -30,6 +30,10 @@ class Generator(Protocol):
         """As `rollout.engine` calls it."""
 
     @property
+    def holds_copy(self) -> bool:
+        """Whether it samples with weights of its own, which `sync` renews."""
+
+    @property
     def tells_entropy(self) -> bool:
         """Whether it records the entropy of the distribution that each token was drawn from."""
 
@@ -57,6 +61,7 @@ class Native:
 
     policy: Policy
     name: ClassVar[str] = "native"
+    holds_copy: ClassVar[bool] = False
     tells_entropy: ClassVar[bool] = True
 
     def sync(self) -> None:

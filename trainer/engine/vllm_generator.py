@@ -60,6 +60,7 @@ class VllmGenerator:
     """Samples with vLLM from a copy of the policy's weights."""
 
     name = "vllm"
+    holds_copy = True
     tells_entropy = False
 
     def __init__(self, spec: RunSpec, policy: Policy, probe: list[int]) -> None:
