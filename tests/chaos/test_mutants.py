@@ -16,6 +16,7 @@ from tests.chaos.mutants import MUTANTS
 from tests.chaos.stack import Stack
 from tests.chaos.storm import Storm
 from tests.chaos.test_kills import Pace
+from trainer.processes import ProcessName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,6 +95,8 @@ def mutant(
 
 def restart(stack: Stack, part: str) -> None:
     PACE.wait(part)
+    # A mutant may have ended it: it is killed once it is back.
+    stack.wait(lambda: ProcessName(*stack.notes["parts"][part]).alive(), 30, f"no {part}")
     before = stack.notes["parts"][part]
     assert stack.kill_part(part)
     stack.wait(lambda: stack.notes["parts"][part] != before, 30)
