@@ -32,12 +32,15 @@ def hung_after() -> float:
 
 
 def touch(path: Path) -> None:
-    """Say that we live. A full disk keeps nobody from working: without a file nothing is concluded."""
+    """Say that we live. A full disk keeps nobody from working: without a file nothing is concluded.
+
+    The folder is made and none above it: what was deleted meanwhile stays deleted.
+    """
     with contextlib.suppress(OSError):
         try:
             os.utime(path)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             path.touch()
 
 

@@ -99,6 +99,9 @@ class Ship:
             except Refused as refusal:
                 self._refused(refusal)
                 return EXIT_REFUSED
+            except FileNotFoundError:
+                # The run was deleted: there is nothing left to deliver, and nobody who would wait for it.
+                raise
             except (Broken, ConnectionClosed, InvalidHandshake, OSError, TimeoutError) as error:
                 self.say(f"no connection ({type(error).__name__}: {error})")
             if self.useful:

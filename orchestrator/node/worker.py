@@ -184,6 +184,7 @@ def _unhang(node: ThisNode, ending: threading.Event) -> None:
         try:
             node.hosts.unhang()
         except Exception:
+            # The next look must come all the same.
             log.exception("looking for hosts that hang")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import shutil
 from contextlib import asynccontextmanager
 
 import pytest
@@ -313,3 +314,16 @@ def test_a_line_too_long_for_a_frame_is_cut_and_keeps_its_place():
     assert len(json.dumps(cut).encode()) <= LINE_BYTES
     monster = {"seq": 4, "time": 1.0, "type": "log", "lines": ["é" * 40_000] * 900}
     assert len(line_cut(json.dumps(monster)).encode()) <= LINE_BYTES
+
+
+async def test_a_run_that_was_deleted_ends_its_ship_and_stays_deleted(attempt):
+    """Else it would try for ever, and make the folder anew to say that it lives."""
+    attempt.path.mkdir(parents=True, exist_ok=True)
+    lease(attempt, 9)
+    working = asyncio.create_task(Ship(attempt, lambda _: None).run())
+    await asyncio.sleep(0.3)
+    assert not working.done() and attempt.alive("ship").exists()
+    shutil.rmtree(attempt.path.parent)
+    with pytest.raises(FileNotFoundError):
+        await asyncio.wait_for(working, 15)
+    assert not attempt.path.parent.exists()

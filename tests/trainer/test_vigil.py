@@ -294,6 +294,7 @@ def test_a_ship_that_stands_still_is_replaced(attempt):
         assert time.monotonic() < deadline + 60
         time.sleep(0.05)
     assert second.alive() and not first.alive()
+    os.kill(second.pid, signal.SIGKILL)
 
 
 LINGERS = """
