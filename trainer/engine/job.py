@@ -97,6 +97,8 @@ def _announce(
     message = f"{weights / 1e6:.2f} M weights on {policy.device}, {spec.model.dtype}"
     if resumed is not None:
         message += f", from {resumed.name}"
+    if spec.online:
+        message += f"; rollouts by {policy.generator.name} ({engine_why})"
     data: dict[str, Any] = {
         "spec_hash": spec_hash(spec),
         "device": str(policy.device),
