@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import torch
@@ -45,8 +45,14 @@ def moved(policy: Policy, size: float = 0.05) -> None:
     policy.version += 1
 
 
+class Pair(NamedTuple):
+    policy: Policy
+    engine: VllmGenerator
+    start: dict[str, torch.Tensor]
+
+
 @pytest.fixture(scope="session", params=["whole", "lora"])
-def engines(request: pytest.FixtureRequest) -> Iterator[tuple[Policy, VllmGenerator]]:
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     """A policy and its engine: with all weights trained, and with an adapter."""
     policy = make_policy(**SHAPE)
     if request.param == "lora":
@@ -59,20 +65,29 @@ def engines(request: pytest.FixtureRequest) -> Iterator[tuple[Policy, VllmGenera
         "data.max_tokens=340",
     )
     generator = generator_make(spec, policy, PROBE, nothing)
-    yield policy, generator
+    start = {name: weight.detach().clone() for name, weight in policy.model.named_parameters()}
+    yield Pair(policy, generator, start)
     generator.close()
     del generator
     gc.collect()
 
 
 @pytest.fixture
-def policy(engines: tuple[Policy, VllmGenerator]) -> Policy:
-    return engines[0]
+def policy(pair: Pair) -> Policy:
+    """With the weights of its start: those that other tests moved sample other answers."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in pair.policy.model.named_parameters():
+            weight.copy_(pair.start[name])
+    pair.policy.version += 1
+    return pair.policy
 
 
 @pytest.fixture
-def engine(engines: tuple[Policy, VllmGenerator]) -> VllmGenerator:
-    return engines[1]
+def engine(pair: Pair, policy: Policy) -> VllmGenerator:
+    """It has taken over none of the moves of a test, and the weights of the start."""
+    pair.engine.sync()
+    return pair.engine
 
 
 @pytest.fixture
