@@ -143,6 +143,10 @@ class AttemptDir:
         """What the trainer is at: the phase, the seconds that it may be silent in it, and why, a line each."""
         return self.path / "doing"
 
+    def word(self, rank: int) -> Path:
+        """How a rank of a training in several processes ended, where the trainer's journal could not be told."""
+        return self.path / f"rank-{rank}.json"
+
     def alive(self, name: str) -> Path:
         """The file that host or ship touches for as long as it works."""
         return self.path / f"{name}.alive"

@@ -32,6 +32,12 @@ def gpus_wanted(spec: dict[str, Any]) -> int | None:
     return 1 if resources.get("min_vram_gb") else None
 
 
+def processes_wanted(spec: dict[str, Any]) -> int:
+    """Training processes on each machine: one per GPU, or the number that the spec asks for on a CPU."""
+    asked = spec.get("resources", {}).get("processes", 0)
+    return max(gpus_wanted(spec) or 1, asked if isinstance(asked, int) else 1)
+
+
 def slots_needed(spec: dict[str, Any], node: Node) -> int:
     """Slots that a run takes: one per GPU where the node has GPUs, else one."""
     has_gpus = bool(node.inventory.get("gpus"))
@@ -92,13 +98,13 @@ def _are(count: int) -> str:
 
 
 def _processes(spec: dict[str, Any], node: Node) -> Iterator[str]:
-    """One training process per GPU: a node says how many it can start for one run."""
-    told, needed = node.inventory.get("processes"), gpus_wanted(spec) or 1
+    """A node says how many training processes it can start for one run."""
+    told, needed = node.inventory.get("processes"), processes_wanted(spec)
     able = told if isinstance(told, int) else 1
     if needed > able:
         yield (
             f"starts {able} training process{'es' if able > 1 else ''} for a run, "
-            f"{needed} are needed (resources.gpus)"
+            f"{needed} are needed (resources.{'gpus' if gpus_wanted(spec) else 'processes'})"
         )
 
 

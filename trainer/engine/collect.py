@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainer.engine.buffer import Buffer
+from trainer.engine.exchange import sampled_everywhere, scored_everywhere
 from trainer.engine.forward import token_scores
 from trainer.engine.packing import micro_batches
 from trainer.engine.rollout_metrics import rollout_metrics, samples_of
 from trainer.engine.sampler import SAMPLING_FACTOR, Sampling
 from trainer.engine.scoring import score
 from trainer.engine.seeds import sample_keys
+from trainer.engine.sharding import whole
 from trainer.methods import Outcomes
 
 if TYPE_CHECKING:
@@ -96,11 +98,14 @@ class Collector:
         """
         sequences = buffer.sequences
         buffer.ref_logp_NA = torch.zeros_like(buffer.old_logp_NA)
-        for rows, chosen in self.plan(buffer, range(len(sequences.answers))):
+        ranks = self.session.ranks
+        for rows, chosen in self.plan(buffer, buffer.dealt(ranks, range(len(sequences.answers)))):
             logp_BA = self.reference.token_logps(
                 sequences, chosen, rows, self.spec.rollout.temperature
             )
             buffer.ref_logp_NA[chosen, : logp_BA.shape[1]] = logp_BA.cpu()
+        # Each answer was read by one rank; the others have zeros there.
+        ranks.add(buffer.ref_logp_NA)
 
     def add_entropies(self, buffer: Buffer) -> None:
         """Entropies of the policy that sampled, where the engine has not told them."""
@@ -156,16 +161,24 @@ class Collector:
                 rollout.top_k,
                 rollout.min_p,
             )
-        return self.policy.generator.sample(
-            [example.prompt for example in examples],
-            sample_keys(self.spec.seed, purpose, step, list(range(len(examples))), answers),
-            how,
-            budget=SAMPLING_FACTOR * self._budget,
-            tick=self.session.tick,
-        )
+        # A draw depends on the prompt's number in the batch, not on who draws it.
+        mine = self.session.ranks.share(len(examples))
+        with whole(self.policy, self.session.ranks):
+            sampled = self.policy.generator.sample(
+                [examples[index].prompt for index in mine],
+                sample_keys(self.spec.seed, purpose, step, list(mine), answers),
+                how,
+                budget=SAMPLING_FACTOR * self._budget,
+                tick=self.session.tick,
+            )
+        return sampled_everywhere(self.session.ranks, sampled, mine.start)
 
     def _score(self, examples: Sequence[Example], sampled: Sequence[Sampled]) -> Scored:
-        return score(self.policy, self.spec.rewards, examples, sampled, self.session.tick)
+        ranks = self.session.ranks
+        share = ranks.share(len(examples))
+        mine = [item for item in sampled if item.prompt in share]
+        scored = score(self.policy, self.spec.rewards, examples, mine, self.session.tick)
+        return scored_everywhere(ranks, scored)
 
     def _add_advantages(
         self,

@@ -15,7 +15,9 @@ from trainer.engine.coupled import Part, losses_of
 from trainer.engine.forward import token_scores
 from trainer.engine.offline import Offline, fitted, mask_of, sequences_of
 from trainer.engine.packing import micro_batches
+from trainer.engine.ranks import ALONE
 from trainer.engine.reference_scores import ReferenceScores
+from trainer.engine.sharding import idle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from trainer.engine.dataset import Cursor, Example
     from trainer.engine.means import Means
     from trainer.engine.policy import Policy
+    from trainer.engine.ranks import Ranks
     from trainer.engine.reference import Reference
     from trainer.engine.session import Session
     from trainer.engine.state import State
@@ -41,7 +44,7 @@ class PairLearner(Offline):
 
     def losses(self, state: State, means: Means) -> Iterator[Loss]:
         """The summed losses of the micro-batches."""
-        return pair_losses(self, self.examples, self.known)
+        return pair_losses(self, self.examples, self.known, self.session.ranks)
 
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
         """The reference scores: recomputed in another batch they would differ in the last bit."""
@@ -56,9 +59,13 @@ def pair_losses(
     learner: PairLearner,
     examples: Sequence[Example],
     known: ReferenceScores,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Loss]:
-    """The losses of pairs, by micro-batches that never divide a pair."""
-    return losses_of(learner.spec.objective, DividedPairs(learner, examples, known))
+    """The losses of pairs, by micro-batches that never divide a pair; `ranks` share the pairs."""
+    divided = DividedPairs(learner, examples, known, ranks)
+    rounds = ranks.most(len(divided.parts)) if ranks.sharded else 0
+    yield from losses_of(learner.spec.objective, divided)
+    yield from idle(learner.policy, rounds - len(divided.parts))
 
 
 class DividedPairs:
@@ -72,6 +79,7 @@ class DividedPairs:
         learner: PairLearner,
         examples: Sequence[Example],
         known: ReferenceScores,
+        ranks: Ranks,
     ) -> None:
         self.learner, self.examples, self.known = learner, examples, known
         policy, objective = learner.policy, learner.spec.objective
@@ -91,9 +99,10 @@ class DividedPairs:
         )
         self.whole.nll_weight_BT = objective.token_weights(self.whole)
         batch = learner.spec.batch
+        mine = ranks.deal([len(e.prompt) + sum(map(len, e.answers)) for e in examples])
         plan = micro_batches(
             self.sequences,
-            range(len(self.sequences.answers)),
+            [answer for pair in mine for answer in (2 * pair, 2 * pair + 1)],
             budget=batch.tokens_per_microbatch,
             shared=policy.shared_prefix,
             packed=batch.packing == "rows",

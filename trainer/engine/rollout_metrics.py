@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.engine.buffer import Buffer
     from trainer.engine.dataset import Example
     from trainer.engine.means import Means
+    from trainer.engine.ranks import Ranks
     from trainer.engine.sampler import Sampled
     from trainer.engine.scoring import Scored
 
@@ -151,6 +152,17 @@ class Ratios:
         self._gap += float(difference.abs().sum())
         self._gap_count += len(difference)
         self._worst = max(self._worst, float(difference.abs().max()))
+
+    def over(self, ranks: Ranks) -> None:
+        """Join with what the other ranks have seen: the effective sample size is no mean of theirs."""
+        if ranks.alone:
+            return
+        mine = [self._count, self._sum, self._squares, self._gap, self._gap_count, self._worst]
+        columns = zip(*(note for _, note in ranks.gather({}, mine)), strict=True)
+        *sums, worst = columns
+        totals = [sum(column) for column in sums]
+        self._count, self._sum, self._squares, self._gap, self._gap_count = totals
+        self._worst = max(worst)
 
     def report(self, means: Means, first: bool) -> None:
         """`first`: the policy has not moved since it sampled, so that any difference is an error."""

@@ -70,6 +70,10 @@ class Saver:
     ) -> None:
         """Copy the run as it stands and write the copy. Waits for the save before; raises its error."""
         self._tell(self._writer.wait())
+        ranks = self.session.ranks
+        if not (ranks.first or ranks.sharded):
+            return
+        # Where the model is divided, every rank gives its part.
         snapshot = Snapshot.take(
             self.policy,
             self.optimizer,
@@ -77,6 +81,8 @@ class Saver:
             buffers=buffers,
             fingerprint=self.fingerprint | {"orders": orders_digest(self.cursor, state.visited)},
         )
+        if not ranks.first:
+            return
         label = checkpoint.Label(
             self.session.attempt.number, state.step, metrics, final, self._about
         )
@@ -114,6 +120,8 @@ class Saver:
 
     def announce(self, folder: Path) -> None:
         """Tell of the checkpoint a run goes on from, when its attempt was killed before it could."""
+        if not self.session.ranks.first:
+            return
         published, manifest = checkpoint.published(folder), checkpoint.manifest_of(folder)
         told = _told(self.session.run)
         if self.silent or any(event["sha256"] == published.sha256 for event in told):

@@ -13,6 +13,7 @@ import torch
 
 from trainer.engine import randomness
 from trainer.engine.adapted import adapter_weights, is_adapted
+from trainer.engine.sharding import full, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ class Snapshot:
     ) -> Snapshot:
         """Copy. Called in the training's own thread, between two steps."""
         model = policy.model
-        weights = adapter_weights(model) if is_adapted(model) else model.state_dict()
+        weights = adapter_weights(model) if is_adapted(model) else weights_of(model)
         tensors: dict[str, torch.Tensor] = {}
         plain = flatten(optimizer.state_dict(), "optimizer", tensors)
         tensors |= {f"learner/{name}": value for name, value in buffers.items()}
@@ -59,7 +60,9 @@ def _copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Contiguous copies on the CPU; a tensor that has two names is copied once."""
     copies: dict[tuple[Any, ...], torch.Tensor] = {}
     found: dict[str, torch.Tensor] = {}
-    for name, value in tensors.items():
+    for name, part in tensors.items():
+        # Of a model that is divided among ranks, all of them put their parts together.
+        value = full(part)
         key = (value.device, value.data_ptr(), value.shape, value.stride(), value.dtype)
         if key not in copies or not value.numel():
             copies[key] = value.detach().to("cpu", copy=True).contiguous()

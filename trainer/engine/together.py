@@ -1,0 +1,77 @@
+"""How the ranks of a training come together: the first one briefs the others, which then do what it does.
+
+A follower runs the same code as the first process on the same spec: only its voice is mute and its orders are
+those that the first one has told.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.engine.failure import bad_input
+from trainer.engine.job import execute
+from trainer.engine.load import device_pick
+from trainer.engine.mute import Mute
+from trainer.engine.ranks import Ranks, join, leave
+from trainer.engine.session import Session
+from trainer.engine.shared_orders import FollowedOrders, SharedOrders
+from trainer.followers import GPUS
+from trainer.spec import spec_parse
+
+if TYPE_CHECKING:
+    from trainer.engine.failure import Verdict
+    from trainer.rundir import AttemptDir, RunDir
+    from trainer.spec import RunSpec
+
+
+def lead(session: Session, spec: RunSpec) -> Verdict:
+    """Train as the first of several processes. Raises Halt or Failure when it ends otherwise."""
+    orders = session.orders
+    assert isinstance(orders, SharedOrders)
+    followers = orders.followers
+    with bad_input():
+        device = device_pick(spec.resources.gpus)
+    ranks = join(0, followers.size, followers.port, device, followers.listening)
+    session.ranks = orders.ranks = _with_sharding(ranks, spec)
+    session.ranks.told(
+        {
+            "spec": spec.model_dump(mode="json"),
+            "model_path": session.model_path,
+            "reference_path": session.reference_path,
+            "datasets": {name: str(path) for name, path in session.datasets.items()},
+            "voids": [list(void) for void in session.voids],
+        }
+    )
+    verdict = execute(session, spec)
+    leave()
+    return verdict
+
+
+def follow(run: RunDir, attempt: AttemptDir) -> None:
+    """Train as one of the others, to the end that the first one comes to."""
+    place = {name: int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")}
+    device = device_pick(int(os.environ[GPUS]))
+    ranks = join(place["RANK"], place["WORLD_SIZE"], place["MASTER_PORT"], device)
+    briefing = ranks.told(None)
+    spec = spec_parse(briefing["spec"])
+    ranks = _with_sharding(ranks, spec)
+    session = Session(
+        run,
+        attempt,
+        Mute(),
+        FollowedOrders(run, attempt, ranks),
+        model_path=briefing["model_path"],
+        reference_path=briefing["reference_path"],
+        datasets={name: Path(path) for name, path in briefing["datasets"].items()},
+        voids=[(number, step) for number, step in briefing["voids"]],
+        ranks=ranks,
+    )
+    execute(session, spec)
+    leave()
+
+
+def _with_sharding(ranks: Ranks, spec: RunSpec) -> Ranks:
+    return replace(ranks, sharded=spec.resources.sharding == "full")
