@@ -12,10 +12,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from transformers import AutoModelForCausalLM
 
-from tests.trainer.engine.support import TINY, Runs
+from tests.trainer.engine.support import TINY, Runs, tiny_spec
+from trainer import followers
 from trainer.children import ATTEMPT_VARIABLE
 from trainer.control import Control
+from trainer.engine import checkpoint
+from trainer.engine.failure import Failure
+from trainer.followers import Followers
 from trainer.journal import read_events
 from trainer.processes import processes_with
 
@@ -105,7 +110,12 @@ def test_two_hosted_processes_train_as_one_and_their_checkpoint_goes_on_in_one(t
     assert "2 processes, each with a part of the model" in opening[-1]["message"]
     config = json.loads((run.checkpoint(4) / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
-    assert not (run.checkpoint(4) / "trainer" / "rank-1").exists()
+    index = json.loads((run.checkpoint(4) / "trainer" / "parts.json").read_text())
+    assert index["files"] == ["part-0.safetensors", "part-1.safetensors"]
+    assert sorted(path.name for path in run.checkpoints.iterdir() if "tmp" in path.name) == []
+    assert checkpoint.damage(run.checkpoint(4)) == ""
+    model = AutoModelForCausalLM.from_pretrained(run.checkpoint(4))
+    assert all(bool(value.isfinite().all()) for value in model.parameters())
     assert (
         tiny.resume("two", "resources.processes=0", "resources.sharding=none", "budget.max_steps=6")
         == 0
@@ -139,3 +149,74 @@ def test_the_death_of_one_ends_all_with_its_cause(tiny):
         assert f"Rank 1 of 2 training processes (pid {other.pid}) ended first" in word["message"]
         assert "SIGKILL" in word["message"]
     assert family(run) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [TWO, FULL], ids=["a copy each", "divided"])
+def test_a_stop_saves_where_they_stand_and_leaves_nobody(tiny, kind):
+    host = started(tiny, "stopped", *kind, "budget.max_steps=100000", "evaluation.every_steps=0")
+    run = tiny.dir("stopped")
+    wait_for(lambda: steps_done(run) > 2, 60)
+    Control("stop", "user", "stopped by ada").write(run.attempt(1).control)
+    assert host.wait(30) == 3
+    end = tiny.end("stopped")
+    assert (end["state"], end["message"]) == ("stopped", "stopped by ada")
+    assert run.checkpoint_steps()[-1] == end["step"] > 2
+    assert checkpoint.damage(run.checkpoint(end["step"])) == ""
+    assert family(run) == []
+
+
+LEADER_THAT_HANGS = """
+import sys, time
+from pathlib import Path
+from trainer import followers
+from trainer.rundir import RunDir
+from trainer.spec import spec_parse
+followers.ENDS_WITHIN = 0.5
+spec = {"objective": {"type": "sft"}, "resources": {"gpus": 0, "processes": 2}}
+found = followers.Followers(RunDir(Path(sys.argv[1])).attempt(1), spec_parse(spec))
+followers.sys.executable = sys.argv[2]
+found.start()
+time.sleep(600)
+"""
+
+
+def test_a_first_process_that_hangs_is_ended_and_host_tells_why(tiny, tmp_path):
+    """Its thread ends it, also where it waits in a collective that nobody will ever answer."""
+    ends = tmp_path / "ends-at-once"
+    ends.write_text("#!/bin/sh\nexit 7\n")
+    ends.chmod(0o755)
+    run = tiny.dir("hangs")
+    words = ["-m", "trainer.host", "--dir", str(run.path), "--attempt", "1", "--", sys.executable]
+    command = [sys.executable, *words, "-c", LEADER_THAT_HANGS, str(run.path), str(ends)]
+    assert subprocess.run(command, cwd=ROOT, timeout=30, check=False).returncode == -9 % 256
+    word = host_word(run)
+    assert (word["state"], word["cause"]) == ("failed", "crash")
+    assert "Rank 1 of 2" in word["message"] and "exit code 7" in word["message"]
+
+
+def test_fewer_gpus_than_asked_for_are_refused(tiny, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    spec = tiny_spec("resources.gpus=2")
+    attempt = tiny.dir("none").attempt(1)
+    with pytest.raises(
+        Failure, match="2 are asked for and CUDA_VISIBLE_DEVICES lets this process see 1"
+    ):
+        Followers(attempt, spec).start()
+
+
+def test_each_rank_is_given_its_gpu_and_what_torchrun_would_tell_it(tiny, monkeypatch):
+    started = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    monkeypatch.setattr(followers.os, "environ", dict(os.environ))
+    monkeypatch.setattr(
+        followers.subprocess, "Popen", lambda argv, **words: started.append(words["env"])
+    )
+    monkeypatch.setattr(Followers, "_watch", lambda self: None)
+    found = Followers(tiny.dir("gpus").attempt(1), tiny_spec("resources.gpus=2"))
+    found.start()
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "CUDA_VISIBLE_DEVICES")
+    assert [followers.os.environ[name] for name in names] == ["0", "0", "2", "127.0.0.1", "5"]
+    assert [started[0][name] for name in names] == ["1", "1", "2", "127.0.0.1", "7"]
+    assert int(started[0]["MASTER_PORT"]) == found.port == found.listening.getsockname()[1]
+    assert started[0][followers.GPUS] == "2"

@@ -110,8 +110,11 @@ def full(value: torch.Tensor) -> torch.Tensor:
     return value if gather is None else gather()
 
 
-def weights_of(model: Any) -> dict[str, torch.Tensor]:
-    """All weights by their names, whole; tied ones are one tensor under several names."""
+def weights_of(model: Any, *, keep: bool) -> dict[str, torch.Tensor]:
+    """All weights by their names; tied ones are one tensor under several names.
+
+    Of a divided model they are copied to the CPU one by one, and only where they are to be kept.
+    """
     state: dict[str, torch.Tensor] = model.state_dict()
     if not _parts(model):
         return state
@@ -121,9 +124,10 @@ def weights_of(model: Any) -> dict[str, torch.Tensor]:
     for name, value in state.items():
         key = id(parameters.get(name, value))
         if key not in known:
-            known[key] = full(value)
+            gathered = full(value)
+            known[key] = gathered.to("cpu", copy=True) if keep else gathered.new_empty(0)
         found[name] = known[key]
-    return found
+    return found if keep else {}
 
 
 def optimizer_load(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

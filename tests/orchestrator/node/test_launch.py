@@ -194,7 +194,9 @@ def test_a_new_hosts_gpus_stay_taken_until_it_has_noted_itself(node, monkeypatch
 
 
 def test_what_this_version_cannot_start_is_refused_with_a_sentence(node):
-    with pytest.raises(CannotPrepare, match=r"n1 starts at most 16 training processes for a run, and 17"):
+    with pytest.raises(
+        CannotPrepare, match=r"n1 starts at most 16 training processes for a run, and 17"
+    ):
         launch._gpus_for(node, order(gpus=[], processes=17))
     assert launch._gpus_for(node, order(gpus=[0, 1], processes=2)) == [0, 1]
     with pytest.raises(CannotPrepare, match="was to use GPU 7, and does not see it"):
