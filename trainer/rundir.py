@@ -2,7 +2,7 @@
 
 spec.json              {"sha256", "spec"}: the effective spec
 expectations.json      how long each phase of the run was silent at most
-attempt-K/             journal.jsonl  samples.jsonl  host.jsonl  log.txt  control.json  stacks.txt
+attempt-K/             journal.jsonl  samples.jsonl  host.jsonl  log.txt  control.json  stacks.txt  rank-R.json
 checkpoints/step-N/    Hugging Face format, `trainer/` for resuming, manifest.json
 checkpoints/best.json  {"step", "path", "metric", "value"} of the best checkpoint that is kept
 base/                  what an adapter stands on, where it was made on the spot; each step-N/base is linked to it

@@ -74,7 +74,8 @@ def _said(node: Node, sentences: Iterator[str]) -> str:
 
 def _resources(spec: dict[str, Any], node: Node) -> Iterator[str]:
     wanted = spec.get("resources", {})
-    cpus, vram = wanted.get("cpus", 1), wanted.get("min_vram_gb", 0)
+    cpus = wanted.get("cpus", 1) * max(1, wanted.get("processes", 0))
+    vram = wanted.get("min_vram_gb", 0)
     have = node.inventory.get("gpus", [])
     large = [gpu for gpu in have if gpu.get("memory", 0) >= vram * GIB]
     least = gpus_wanted(spec) or 0

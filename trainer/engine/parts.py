@@ -2,7 +2,8 @@
 
 trainer/part-R.safetensors holds rank R's rows of every divided tensor, trainer/parts.json says which rows those
 are. Nobody ever holds all of it to write it; read back it is whole again, for any number of ranks. Each rank
-writes its file beside the checkpoint, where the first one takes it from: what is cut short has no checkpoint's name.
+writes its file beside the checkpoint, from where the first one takes it: what is cut short gets no checkpoint's
+name.
 """
 
 from __future__ import annotations
