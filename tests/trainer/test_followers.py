@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from transformers import AutoModelForCausalLM
 
+from tests.trainer.engine.conftest import _signals, stop_after
 from tests.trainer.engine.support import TINY, Runs, tiny_spec
 from trainer import followers
 from trainer.children import ATTEMPT_VARIABLE
@@ -23,6 +25,9 @@ from trainer.engine.failure import Failure
 from trainer.followers import Followers
 from trainer.journal import read_events
 from trainer.processes import processes_with
+from trainer.specfile import with_overrides
+
+__all__ = ["_signals", "stop_after"]
 
 ROOT = Path(__file__).parents[2]
 TWO = ["resources.gpus=0", "resources.processes=2"]
@@ -100,27 +105,40 @@ def host_word(run, attempt: int = 1) -> dict:
 
 
 @pytest.mark.slow
-def test_two_hosted_processes_train_as_one_and_their_checkpoint_goes_on_in_one(tiny):
-    assert tiny.run("one", *BETA) == 0
-    started(tiny, "two", *FULL, *BETA, "budget.max_steps=4").wait(90)
+def test_two_hosted_processes_train_as_one_and_their_checkpoint_goes_on_in_one(tiny, tmp_path):
+    """A warm-up before it, the model divided between them."""
+    warm = tmp_path / "warm.json"
+    warm.write_text(json.dumps(with_overrides(TINY, ["objective.type=sft", "budget.max_steps=2"])))
+    options = [*BETA, f"model.warm_start={warm}"]
+    assert tiny.run("one", *options) == 0
+    started(tiny, "two", *FULL, *options).wait(90)
     run = tiny.dir("two")
-    assert host_word(run)["state"] == "finished" and family(run) == []
+    assert host_word(run)["state"] == "finished", host_word(run)
+    assert family(run) == []
     opening = [event for event in tiny.events("two") if event.get("data", {}).get("processes")]
     assert opening[-1]["data"]["sharding"] == "full"
     assert "2 processes, each with a part of the model" in opening[-1]["message"]
-    config = json.loads((run.checkpoint(4) / "config.json").read_text())
-    assert config["architectures"] == ["LlamaForCausalLM"]
-    index = json.loads((run.checkpoint(4) / "trainer" / "parts.json").read_text())
-    assert index["files"] == ["part-0.safetensors", "part-1.safetensors"]
-    assert sorted(path.name for path in run.checkpoints.iterdir() if "tmp" in path.name) == []
-    assert checkpoint.damage(run.checkpoint(4)) == ""
-    model = AutoModelForCausalLM.from_pretrained(run.checkpoint(4))
-    assert all(bool(value.isfinite().all()) for value in model.parameters())
-    assert (
-        tiny.resume("two", "resources.processes=0", "resources.sharding=none", "budget.max_steps=6")
-        == 0
-    )
     assert_same_training(tiny, "one", "two")
+    assert_whole(run.checkpoint(4))
+    # It goes on from there in one process, to the same end.
+    shutil.rmtree(run.checkpoint(LAST))
+    assert tiny.resume("two", "resources.processes=0", "resources.sharding=none") == 0
+    assert [
+        event["step"] for event in tiny.events("two", 2) if "loss" in event.get("values", {})
+    ] == [5, 6]
+    assert_same_training(tiny, "one", "two")
+
+
+def assert_whole(folder: Path) -> None:
+    """A divided run's checkpoint: in parts, complete, and a model that plain transformers loads."""
+    index = json.loads((folder / "trainer" / "parts.json").read_text())
+    assert index["files"] == ["part-0.safetensors", "part-1.safetensors"]
+    assert all((folder / "trainer" / name).stat().st_size > 1000 for name in index["files"])
+    assert [path.name for path in folder.parent.iterdir() if "tmp" in path.name] == []
+    assert checkpoint.damage(folder) == ""
+    assert json.loads((folder / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert all(bool(value.isfinite().all()) for value in model.parameters())
 
 
 @pytest.mark.slow
