@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LOOK_EVERY = 0.1
 """Seconds between looks at the processes."""
 OOM_EVERY = 5.0
-ENDS_WITHIN = 10.0
+ENDS_WITHIN = 15.0
 """Seconds that the first process may take to end by itself once another one has died."""
 TOLD_WITHIN = 3.0
 """Seconds in which a process that died is found, after its closed connection was noticed."""

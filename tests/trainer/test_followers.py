@@ -32,14 +32,30 @@ __all__ = ["_signals", "stop_after"]
 ROOT = Path(__file__).parents[2]
 TWO = ["resources.gpus=0", "resources.processes=2"]
 FULL = [*TWO, "resources.sharding=full"]
-BETA = ["objective.type=grpo", "objective.beta=0.05", "batch.updates_per_rollout=2"]
 RATES = ("time/", "tokens/", "mfu", "rss_mb", "batch/pad_frac")
 LAST = TINY["budget"]["max_steps"]
 
 
-@pytest.fixture
-def tiny(tmp_path):
-    return Runs(tmp_path)
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Runs of this file, among them "one": a training in one process that the others are compared with."""
+    folder = tmp_path_factory.mktemp("runs")
+    warm = folder / "warm.json"
+    warm.write_text(json.dumps(with_overrides(TINY, ["objective.type=sft", "budget.max_steps=2"])))
+    found = Runs(folder)
+    found.options = [
+        "objective.type=grpo",
+        "objective.beta=0.05",
+        "batch.updates_per_rollout=2",
+        f"model.warm_start={warm}",
+    ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def one(tiny):
+    assert tiny.run("one", *tiny.options) == 0
+    return "one"
 
 
 def hosted(run, *command: str, attempt: int = 1) -> subprocess.Popen[bytes]:
@@ -105,28 +121,27 @@ def host_word(run, attempt: int = 1) -> dict:
 
 
 @pytest.mark.slow
-def test_two_hosted_processes_train_as_one_and_their_checkpoint_goes_on_in_one(tiny, tmp_path):
-    """A warm-up before it, the model divided between them."""
-    warm = tmp_path / "warm.json"
-    warm.write_text(json.dumps(with_overrides(TINY, ["objective.type=sft", "budget.max_steps=2"])))
-    options = [*BETA, f"model.warm_start={warm}"]
-    assert tiny.run("one", *options) == 0
-    started(tiny, "two", *FULL, *options).wait(90)
-    run = tiny.dir("two")
+@pytest.mark.parametrize("kind", [TWO, FULL], ids=["a copy each", "divided"])
+def test_two_hosted_processes_train_as_one(tiny, one, kind):
+    """A warm-up before it."""
+    name = f"two-{len(kind)}"
+    started(tiny, name, *kind, *tiny.options).wait(90)
+    run = tiny.dir(name)
     assert host_word(run)["state"] == "finished", host_word(run)
     assert family(run) == []
-    opening = [event for event in tiny.events("two") if event.get("data", {}).get("processes")]
-    assert opening[-1]["data"]["sharding"] == "full"
-    assert "2 processes, each with a part of the model" in opening[-1]["message"]
-    assert_same_training(tiny, "one", "two")
+    said = [event for event in tiny.events(name) if event.get("data", {}).get("processes")]
+    assert said[-1]["data"]["processes"] == 2 and "2 processes" in said[-1]["message"]
+    assert_same_training(tiny, one, name)
+    if kind is TWO:
+        return
+    assert said[-1]["data"]["sharding"] == "full"
     assert_whole(run.checkpoint(4))
     # It goes on from there in one process, to the same end.
     shutil.rmtree(run.checkpoint(LAST))
-    assert tiny.resume("two", "resources.processes=0", "resources.sharding=none") == 0
-    assert [
-        event["step"] for event in tiny.events("two", 2) if "loss" in event.get("values", {})
-    ] == [5, 6]
-    assert_same_training(tiny, "one", "two")
+    assert tiny.resume(name, "resources.processes=0", "resources.sharding=none") == 0
+    done = [event["step"] for event in tiny.events(name, 2) if "loss" in event.get("values", {})]
+    assert done == [5, 6]
+    assert_same_training(tiny, one, name)
 
 
 def assert_whole(folder: Path) -> None:
@@ -142,14 +157,13 @@ def assert_whole(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [TWO, FULL], ids=["a copy each", "divided"])
-def test_what_one_process_saved_goes_on_in_two(tiny, stop_after, kind):
-    assert tiny.run("one", *BETA) == 0
+def test_what_one_process_saved_goes_on_divided_among_two(tiny, one, stop_after):
+    """In the middle of a rollout batch."""
     stop_after(tiny.dir("more"), 1, 3, Control("stop"))
-    assert tiny.run("more", *BETA) == 3
-    resumed(tiny, "more", *kind).wait(90)
-    assert tiny.end("more", 2)["state"] == "finished"
-    assert_same_training(tiny, "one", "more")
+    assert tiny.run("more", *tiny.options) == 3
+    resumed(tiny, "more", *FULL).wait(90)
+    assert tiny.end("more", 2)["state"] == "finished", tiny.end("more", 2)
+    assert_same_training(tiny, one, "more")
 
 
 @pytest.mark.slow
@@ -170,9 +184,9 @@ def test_the_death_of_one_ends_all_with_its_cause(tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [TWO, FULL], ids=["a copy each", "divided"])
-def test_a_stop_saves_where_they_stand_and_leaves_nobody(tiny, kind):
-    host = started(tiny, "stopped", *kind, "budget.max_steps=100000", "evaluation.every_steps=0")
+def test_a_stop_saves_where_they_stand_and_leaves_nobody(tiny):
+    """Divided: all of them take part in saving."""
+    host = started(tiny, "stopped", *FULL, "budget.max_steps=100000", "evaluation.every_steps=0")
     run = tiny.dir("stopped")
     wait_for(lambda: steps_done(run) > 2, 60)
     Control("stop", "user", "stopped by ada").write(run.attempt(1).control)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -16,7 +17,7 @@ from trainer.rundir import RunDir
 class Wire(Ranks):
     """Two ranks in one process: what the first one tells lies here for the other."""
 
-    said: list = []
+    said: ClassVar[list] = []
 
     def told(self, value):
         if self.first:
