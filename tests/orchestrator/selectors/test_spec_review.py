@@ -65,6 +65,14 @@ def test_reused_answers_are_counted_once() -> None:
     assert "120 steps = 960 prompts, 15 360 answers" in words
 
 
+def test_processes_that_share_a_step_are_told_of() -> None:
+    assert "processes share" not in said(GRPO)
+    words = said(with_parts(GRPO, resources={"gpus": 4}))
+    assert "4 processes share each step, 4 prompts each." in words
+    words = said(with_parts(GRPO, resources={"gpus": 0, "processes": 3, "sharding": "full"}))
+    assert "3 processes share each step, 5 or 6 prompts each, and the model is divided" in words
+
+
 def test_a_batch_in_parts_is_counted_once_for_all_of_them() -> None:
     parts = {"prompts_per_step": 16, "minibatches": 4}
     words = said(with_parts(GRPO, batch=parts))
