@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from trainer.spec import RunSpec
 
-LEARNS_FROM = ("rollouts", "pairs", "demonstrations")
+LEARNS_FROM = ("rollouts", "pairs", "demonstrations", "labels")
 
 
 def evaluation_problems(spec: RunSpec) -> Iterator[str]:
@@ -45,12 +45,8 @@ def _of_the_method(spec: RunSpec) -> Iterator[str]:
     objective = spec.objective
     tag = str(getattr(objective, "type", ""))
     reason = ""
-    if "critic" in objective.uses:
-        reason = "trains a critic beside the policy"
-    elif "score-head" in objective.uses:
+    if "score-head" in objective.uses:
         reason = "trains a reward model"
-    elif objective.couples:
-        reason = "compares all sequences of a batch with each other"
     elif objective.learns_from not in LEARNS_FROM:
         reason = f"learns from {objective.learns_from}"
     if reason:
@@ -77,6 +73,8 @@ def _of_the_batch(spec: RunSpec) -> Iterator[str]:
 
 
 def _of_sharding(spec: RunSpec) -> Iterator[str]:
+    if "critic" in spec.objective.uses:
+        yield "resources.sharding: a critic is not divided so far; set it to none, or use no critic"
     if getattr(spec.adapter, "type", "") != "none":
         yield (
             "resources.sharding: an adapter's base is not divided so far; set it to none, or train all weights"

@@ -124,12 +124,14 @@ class Collector:
 
     def add_values(self, buffer: Buffer, critic: Critic) -> None:
         """What the critic expects before it learns from this batch."""
-        sequences = buffer.sequences
+        sequences, ranks = buffer.sequences, self.session.ranks
         buffer.value_NA = torch.zeros_like(buffer.old_logp_NA)
+        mine = buffer.dealt(ranks, range(len(sequences.answers)))
         with torch.no_grad():
-            for rows, chosen in self.plan(buffer, range(len(sequences.answers))):
+            for rows, chosen in self.plan(buffer, mine):
                 value_BA = critic.values(sequences, chosen, rows)
                 buffer.value_NA[chosen, : value_BA.shape[1]] = value_BA.cpu()
+        ranks.add(buffer.value_NA)
 
     def plan(self, buffer: Buffer, wanted: Sequence[int]) -> Iterator[tuple[list[Row], list[int]]]:
         """Micro-batches of the wanted answers: rows, and the answers in them."""

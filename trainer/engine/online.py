@@ -112,7 +112,7 @@ class OnlineLearner:
         ratios.over(ranks)
         ratios.report(means, first=state.updates_done == 0)
         if self.critic is not None:
-            self.critic.clip(self.spec.optimizer.max_grad_norm, means)
+            self.critic.clip(self.spec.optimizer.max_grad_norm, means, ranks)
 
     def _whole(self, buffer: Buffer) -> Rollouts:
         """The answers of this update with the weights of their tokens: micro-batches are slices of it."""

@@ -17,7 +17,6 @@ from trainer.engine.offline import Offline, fitted, mask_of, sequences_of
 from trainer.engine.packing import micro_batches
 from trainer.engine.ranks import ALONE
 from trainer.engine.reference_scores import ReferenceScores
-from trainer.engine.sharding import idle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,9 +62,7 @@ def pair_losses(
 ) -> Iterator[Loss]:
     """The losses of pairs, by micro-batches that never divide a pair; `ranks` share the pairs."""
     divided = DividedPairs(learner, examples, known, ranks)
-    rounds = ranks.most(len(divided.parts)) if ranks.sharded else 0
-    yield from losses_of(learner.spec.objective, divided)
-    yield from idle(learner.policy, rounds - len(divided.parts))
+    return losses_of(learner.spec.objective, divided, ranks)
 
 
 class DividedPairs:
@@ -79,10 +76,11 @@ class DividedPairs:
         learner: PairLearner,
         examples: Sequence[Example],
         known: ReferenceScores,
-        ranks: Ranks,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.learner, self.examples, self.known = learner, examples, known
-        policy, objective = learner.policy, learner.spec.objective
+        self.policy = policy = learner.policy
+        objective = learner.spec.objective
         self.size = len(examples)
         self.sequences = sequences_of(examples)
         self.width = max(len(answer) for answer in self.sequences.answers)
@@ -113,6 +111,11 @@ class DividedPairs:
             Part(sorted({of[answer] for row in rows for answer in row.answers}), rows)
             for rows in plan
         ]
+        if "reference" in objective.uses and not ranks.alone and known.lack(examples):
+            # Known to all ranks, whichever of them has the pair next time.
+            for part in self.parts:
+                self._score_reference(part)
+            known.share(ranks, [examples[pair] for pair in mine])
 
     def batch(self, members: Sequence[int]) -> Pairs:
         """The batch of some pairs, without the policy's log-probabilities."""

@@ -52,7 +52,17 @@ BATCHES: dict[str, list[str]] = {
 }
 QUIET: dict[str, list[int]] = {"quiet group": [0, 1, 2, 3], "one heard": list(range(4, 20))}
 """Answers without an advantage; in the last case all that are left belong to one rank."""
-DIVIDED = ("grpo token-mean", "sft", "dpo", "top entropy", "terms beside", "one heard", "quiet all")
+DIVIDED = (
+    "grpo token-mean",
+    "sft",
+    "dpo",
+    "aot",
+    "kto",
+    "top entropy",
+    "terms beside",
+    "one heard",
+    "quiet all",
+)
 """Cases that are computed on a divided model as well."""
 
 
