@@ -3,8 +3,8 @@
     python tests/bench/ranks.py [--steps 12] [--hidden 256]
 
 Alternates one process, two with a copy of the model each, and two with the model divided (FSDP2), one thread per
-process. Prints the median seconds of a step with what sampling and updating took of it, and how far the mean rewards
-are apart from those of one process: they should be the same but for the last bits of sums.
+process. Prints the median seconds of a step with what sampling and updating took of it, and how far the mean
+rewards are apart from those of one process: they should be the same but for the last bits of sums.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from trainer.journal import read_events
 from trainer.rundir import RunDir
 
+ROOT = Path(__file__).parents[2]
 WAYS = {
     "one process": ["resources.gpus=0"],
     "two, a copy each": ["resources.gpus=0", "resources.processes=2"],
