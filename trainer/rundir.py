@@ -148,7 +148,7 @@ class AttemptDir:
         return self.path / f"rank-{rank}.json"
 
     def alive(self, name: str) -> Path:
-        """The file that host or ship touches for as long as it works."""
+        """The file that host, ship or `rank-R` touches for as long as it works."""
         return self.path / f"{name}.alive"
 
     @property

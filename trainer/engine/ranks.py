@@ -9,6 +9,7 @@ What is exchanged is JSON and safetensors: nothing is ever unpickled.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -19,13 +20,15 @@ from safetensors.torch import load, save
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 JOIN_WITHIN = timedelta(minutes=10)
 """Importing the libraries may take long on a cold disk."""
 ANSWER_WITHIN = timedelta(days=1)
 """A rank may wait long for one that evaluates or scores; a rank that died is noticed by its closed connection and
 by whoever watches its process, a rank that hangs by its silence."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 5e-5, 5e-3
+"""Seconds between two looks whether the others have come."""
 BUCKET = 1 << 24
 """Numbers that are summed in one message."""
 NOTE = "note"
@@ -40,6 +43,8 @@ class Ranks:
     size: int = 1
     sharded: bool = False
     """Each holds a part of the model alone (`resources.sharding = "full"`)."""
+    waiting: Callable[[], None] | None = None
+    """Called again and again while this rank waits for others: the first one goes on to obey, and to be heard of."""
 
     @property
     def alone(self) -> bool:
@@ -91,10 +96,10 @@ class Ranks:
             return value
         words = _bytes(json.dumps(value) if self.first else "")
         size = torch.tensor([len(words)])
-        dist.broadcast(size, 0)
+        self._finish(dist.broadcast(size, 0, async_op=True))
         if not self.first:
             words = torch.empty(int(size), dtype=torch.uint8)
-        dist.broadcast(words, 0)
+        self._finish(dist.broadcast(words, 0, async_op=True))
         return json.loads(bytes(words.numpy()))
 
     def gather(
@@ -105,12 +110,12 @@ class Ranks:
             return [(dict(tensors), note)]
         mine = _bytes(save({**tensors, NOTE: _bytes(json.dumps(note))}))
         sizes = [torch.zeros(1, dtype=torch.long) for _ in range(self.size)]
-        dist.all_gather(sizes, torch.tensor([len(mine)]))
+        self._finish(dist.all_gather(sizes, torch.tensor([len(mine)]), async_op=True))
         width = max(int(size) for size in sizes)
         padded = torch.zeros(width, dtype=torch.uint8)
         padded[: len(mine)] = mine
         parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
+        self._finish(dist.all_gather(parts, padded, async_op=True))
         found = []
         for part, size in zip(parts, sizes, strict=True):
             of_rank = load(bytes(part[: int(size)].numpy()))
@@ -122,18 +127,26 @@ class Ranks:
         if self.alone:
             return count
         found = torch.tensor([count])
-        dist.all_reduce(found, dist.ReduceOp.MAX)
+        self._finish(dist.all_reduce(found, dist.ReduceOp.MAX, async_op=True))
         return int(found)
 
     def add(self, tensor: torch.Tensor) -> None:
         """Sum over the ranks, in place."""
         if not self.alone:
-            dist.all_reduce(tensor)
+            self._finish(dist.all_reduce(tensor, async_op=True))
 
     def wait(self) -> None:
         """Until all have come this far."""
-        if not self.alone:
-            self.most(0)
+        self.most(0)
+
+    def _finish(self, work: Any) -> None:
+        """Wait for a collective; raises what `waiting` raises, and RuntimeError when another rank is gone."""
+        pause = SHORTEST_PAUSE
+        while self.waiting is not None and not work.is_completed():
+            self.waiting()
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        work.wait()
 
     # --- gradients -------------------------------------------------------------------------------
 
@@ -145,7 +158,7 @@ class Ranks:
         if not known:
             return
         reached = torch.tensor([p.grad is not None for p in known], dtype=torch.uint8)
-        dist.all_reduce(reached, dist.ReduceOp.MAX)
+        self._finish(dist.all_reduce(reached, dist.ReduceOp.MAX, async_op=True))
         bucket: list[torch.Tensor] = []
         for parameter, flag in zip(known, reached.tolist(), strict=True):
             if not flag:
@@ -154,9 +167,18 @@ class Ranks:
                 parameter.grad = torch.zeros_like(parameter)
             bucket.append(parameter.grad)
             if sum(gradient.numel() for gradient in bucket) >= BUCKET:
-                _add_together(bucket)
+                self._add_together(bucket)
                 bucket = []
-        _add_together(bucket)
+        self._add_together(bucket)
+
+    def _add_together(self, gradients: list[torch.Tensor]) -> None:
+        if not gradients:
+            return
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        self.add(flat)
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, summed in zip(gradients, flat.split(sizes), strict=True):
+            gradient.copy_(summed.view_as(gradient))
 
 
 ALONE = Ranks()
@@ -185,16 +207,6 @@ def leave() -> None:
     """Part in order, at the end of a training that all ranks have reached."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def _add_together(gradients: list[torch.Tensor]) -> None:
-    if not gradients:
-        return
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    sizes = [gradient.numel() for gradient in gradients]
-    for gradient, summed in zip(gradients, flat.split(sizes), strict=True):
-        gradient.copy_(summed.view_as(gradient))
 
 
 def _bytes(data: str | bytes) -> torch.Tensor:

@@ -108,6 +108,7 @@ def test_what_is_told_and_gathered_is_the_same_on_every_rank(two):
             [{"a": [0, 1]}, [1, float("inf")]],
         ]
         assert told["most"] == 3
+    assert two.told[0]["waited"] > 20 and two.told[1]["waited"] == 0
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])

@@ -10,6 +10,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,17 @@ def results(folder: Path, ranks: Ranks) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"divided {name}", step(divided, *cases()[name])
 
 
+def waited(ranks: Ranks) -> int:
+    """How often the first rank did something else while it waited for the other one."""
+    calls: list[float] = []
+    if ranks.first:
+        ranks = replace(ranks, waiting=lambda: calls.append(time.monotonic()))
+    else:
+        time.sleep(0.5)
+    ranks.wait()
+    return len(calls)
+
+
 def main(out: Path, rank: int, port: int) -> None:
     torch.set_num_threads(1)
     listening = other = None
@@ -154,6 +166,7 @@ def main(out: Path, rank: int, port: int) -> None:
             for tensors, note in ranks.gather({"a": torch.arange(rank + 1)}, [rank, float("inf")])
         ],
         "most": ranks.most(3 * rank),
+        "waited": waited(ranks),
         "steps": {
             name: {"values": one["values"], "answers": one["answers"]}
             for name, one in found.items()
