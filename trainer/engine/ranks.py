@@ -44,7 +44,7 @@ class Ranks:
     sharded: bool = False
     """Each holds a part of the model alone (`resources.sharding = "full"`)."""
     waiting: Callable[[], None] | None = None
-    """Called again and again while this rank waits for others: the first one goes on to obey, and to be heard of."""
+    """Called again and again while this rank waits for others: the first one goes on to obey, and is heard of."""
 
     @property
     def alone(self) -> bool:
