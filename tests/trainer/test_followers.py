@@ -104,6 +104,11 @@ def steps_done(run) -> int:
     return sum(event["type"] == "metrics" for event in events)
 
 
+def stalled(run) -> dict | None:
+    events = read_events(run.attempt(1).journal("host"))
+    return next((event for event in events if event.get("code") == "stall"), None)
+
+
 def curve(tiny, name: str) -> dict:
     return {key: value for key, value in tiny.metrics(name).items() if not key[1].startswith(RATES)}
 
@@ -167,11 +172,17 @@ def test_what_one_process_saved_goes_on_divided_among_two(tiny, one, stop_after)
 
 
 @pytest.mark.slow
-def test_the_death_of_one_ends_all_with_its_cause(tiny):
+def test_the_hang_of_one_is_a_stall_and_its_death_ends_all_with_its_cause(tiny, monkeypatch):
+    monkeypatch.setenv("ANNEAL_PROMISE", "6")
     host = started(tiny, "killed", *TWO, "budget.max_steps=100000", "evaluation.every_steps=0")
     run = tiny.dir("killed")
     other = follower(run)
     wait_for(lambda: steps_done(run) > 1, 60)
+    other.suspend()
+    stall = wait_for(lambda: stalled(run), 40)
+    states = {one["pid"]: one["state"] for one in stall["data"]["processes"]}
+    assert len(states) == 2 and states[other.pid] == "T"
+    assert "ranks.py" in stall["data"]["stacks"], "the first one waits for it"
     began = time.monotonic()
     other.send_signal(signal.SIGKILL)
     host.wait(30)
