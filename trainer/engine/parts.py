@@ -35,7 +35,8 @@ def divided(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], 
     for name, value in list(tensors.items()):
         if hasattr(value, "placements"):
             shapes[name] = list(value.shape)
-            mine[name] = tensors.pop(name).to_local()  # type: ignore[operator]
+            part: Any = tensors.pop(name)
+            mine[name] = part.to_local()
     return mine, shapes
 
 

@@ -189,7 +189,7 @@ def join(
 ) -> Ranks:
     """Meet the other ranks at rank 0's port on this machine. `listening`: rank 0's socket on it, bound before
     the others were started, so that nobody can take the port in between."""
-    store = dist.TCPStore(
+    store = dist.TCPStore(  # type: ignore[attr-defined]
         LOOPBACK,
         port,
         size,

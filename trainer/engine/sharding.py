@@ -54,13 +54,13 @@ def shard(policy: Policy, ranks: Ranks) -> None:
 
 def _layers(model: Any) -> list[Any]:
     """The blocks of a decoder: the longest list of equal modules beneath its base."""
-    lists = [m for m in model.base_model.modules() if isinstance(m, torch.nn.ModuleList)]
+    lists = [list(m) for m in model.base_model.modules() if isinstance(m, torch.nn.ModuleList)]
     lists = [found for found in lists if len({type(block) for block in found}) == 1]
     if not lists:
         raise ValueError(
             f"resources.sharding: a {type(model).__name__} has no list of layers to divide; use none"
         )
-    return list(max(lists, key=len))
+    return max(lists, key=len)
 
 
 def _parts(model: Any) -> list[Any]:

@@ -38,23 +38,23 @@ class SharedOrders(Orders):
         """Settle what holds for this turn on every rank: orders, and the time that has passed."""
         assert self.ranks is not None
         self._turning = True
-        halt = None
+        halt: Halt | None = None
         if self.ranks.sharded:
             try:
                 super().check(now=True)
             except Halt as asked:
-                halt = [asked.state, asked.cause, asked.message]
+                halt = asked
         order = super().given()
         said = {
             "elapsed": elapsed,
             "norm": norm,
-            "halt": halt,
+            "halt": None if halt is None else [halt.state, halt.cause, halt.message],
             "order": None if order is None else asdict(order),
         }
         self._order = order
         self.ranks.told(said)
         if halt is not None:
-            raise Halt(*halt)
+            raise halt
         return elapsed
 
     def given(self) -> Control | None:

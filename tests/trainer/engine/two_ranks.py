@@ -51,7 +51,10 @@ BATCHES: dict[str, list[str]] = {
     "greedy": ["objective.type=grpo", "advantage.type=remax"],
     "noise": ["objective.type=sft", "objective.neftune_alpha=5"],
 }
-QUIET: dict[str, list[int]] = {"quiet group": [0, 1, 2, 3], "one heard": list(range(4, 20))}
+QUIET: dict[str, list[int]] = {
+    "quiet answers": [4, 13, 14],
+    "one heard": [answer for answer in range(20) if answer not in range(4, 8)],
+}
 """Answers without an advantage; in the last case all that are left belong to one rank."""
 DIVIDED = (
     "grpo token-mean",
