@@ -4,6 +4,7 @@ Each layer's weights are gathered before its forward and backward pass and let g
 the layers (embeddings, last norm, head) stays gathered from the forward to the end of the backward pass. A forward
 pass is then a collective: all ranks must make equally many, so those with fewer micro-batches make idle ones.
 Sampling would be one at every token: for it the whole model is gathered once.
+Legend: R rows, T row tokens, H hidden size.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def test_several_processes_wait_for_a_node_that_can_start_them(joined, launch):
     run.refresh_from_db()
     # A node of another version may be able to: the run waits for one.
     assert advice(run).startswith("It starts by itself as soon as a node that fits")
-    many = launch(resources={"gpus": 17})
+    many = launch(resources={"gpus": 17}, batch={"prompts_per_step": 32})
     assert advice(many).startswith("It does not start by itself: cancel it, clone it")
     node.inventory["processes"] = 2
     node.save()
