@@ -17,7 +17,7 @@ from tests.trainer.engine.two_ranks import DIVIDED, cases, possible, session_of,
 from trainer.engine.ranks import Ranks
 
 ROOT = Path(__file__).parents[3]
-POSSIBLE = [name for name, (overrides, _) in cases().items() if possible(overrides)]
+POSSIBLE = [name for name, (overrides, *_) in cases().items() if possible(overrides)]
 PER_RANK = ("time/", "batch/pad_frac")
 
 
@@ -77,6 +77,8 @@ def assert_equal(one, two, name, case):
 @pytest.mark.parametrize("case", POSSIBLE)
 def test_two_ranks_have_the_gradient_and_the_metrics_of_one(two, alone, case):
     assert_equal(alone, two, case, case)
+    if case == "moved":
+        assert alone(case)["values"]["clip_ratio/low_mean"] > 0
     if case != "quiet all":
         assert float(two.gradients[0][case].norm()) > 0
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.trainer.engine.support import make_policy, nothing
-from tests.trainer.known_bugs.support import Kept, make_learner, trained
+from tests.trainer.known_bugs.support import Kept, make_learner, nudged, trained
 from trainer.engine.means import Means
 from trainer.engine.mute import Mute
 from trainer.engine.orders import Orders
@@ -70,12 +70,14 @@ DIVIDED = (
 """Cases that are computed on a divided model as well."""
 
 
-def cases() -> dict[str, tuple[list[str], list[int]]]:
-    """Overrides of the tiny spec, and the answers that are made silent, by name."""
-    found = {name: (list(overrides), list[int]()) for name, overrides in trained().items()}
-    found |= {name: (overrides, []) for name, overrides in BATCHES.items()}
-    found |= {name: (["objective.type=grpo"], quiet) for name, quiet in QUIET.items()}
-    found["quiet all"] = (["objective.type=grpo"], list(range(20)))
+def cases() -> dict[str, tuple[list[str], list[int], float]]:
+    """By name: overrides of the tiny spec, answers that are made silent, and by how much the weights move between
+    sampling and the step."""
+    found = {name: (list(overrides), list[int](), 0.0) for name, overrides in trained().items()}
+    found |= {name: (overrides, [], 0.0) for name, overrides in BATCHES.items()}
+    found |= {name: (["objective.type=grpo"], quiet, 0.0) for name, quiet in QUIET.items()}
+    found["quiet all"] = (["objective.type=grpo"], list(range(20)), 0.0)
+    found["moved"] = (["objective.type=grpo"], [4, 5, 13], 0.1)
     return found
 
 
@@ -90,7 +92,7 @@ def possible(overrides: list[str]) -> bool:
     return True
 
 
-def step(session: Session, overrides: list[str], quiet: list[int]) -> dict[str, Any]:
+def step(session: Session, overrides: list[str], quiet: list[int], moved: float) -> dict[str, Any]:
     """One optimizer step that moves nothing: gradient, metrics, and the answers it learned from."""
     ranks = session.ranks
     policy = make_policy()
@@ -101,6 +103,8 @@ def step(session: Session, overrides: list[str], quiet: list[int]) -> dict[str, 
     values = learner.gather(state, means)
     if quiet:
         learner.buffer.advantage_NA[quiet] = 0
+    if moved:
+        nudged(policy, moved)
     parameters = [parameter for _, parameter in policy.parameters()]
     kept = Kept(parameters)
     values |= optimizer_step(
@@ -133,9 +137,9 @@ def session_of(folder: Path, ranks: Ranks = ALONE) -> Session:
 
 def results(folder: Path, ranks: Ranks) -> Iterator[tuple[str, dict[str, Any]]]:
     session = session_of(folder, ranks)
-    for name, (overrides, quiet) in cases().items():
+    for name, (overrides, quiet, moved) in cases().items():
         if possible(overrides):
-            yield name, step(session, overrides, quiet)
+            yield name, step(session, overrides, quiet, moved)
     divided = session_of(folder, replace(ranks, sharded=True))
     for name in DIVIDED:
         yield f"divided {name}", step(divided, *cases()[name])
