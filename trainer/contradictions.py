@@ -88,6 +88,8 @@ def _of_rollouts(spec: RunSpec) -> Iterator[str]:
 
 def _of_written_answers(spec: RunSpec) -> Iterator[str]:
     tag, batch, rollout = _tag(spec.objective), spec.batch, spec.rollout
+    if spec.correction.acts or spec.correction.old_policy != "sampler":
+        yield f"correction: {tag} learns from no sampled answers; leave it out"
     if spec.advantage is not None:
         yield f"advantage: {tag} learns from {spec.objective.learns_from}; remove the advantage"
     for name in ("updates_per_rollout", "minibatches"):

@@ -9,12 +9,14 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trainer import registry
 from trainer.contradictions import contradictions
+from trainer.correction import Correction
 from trainer.methods import BASIC
 from trainer.problems import Problem, SpecError, problems_of, under
+from trainer.section import Section
 
 if TYPE_CHECKING:
     from trainer.methods import (
@@ -70,12 +72,6 @@ __all__ = [
 ]
 
 RUN_PREFIX, CHECKPOINT_PREFIX = "run:", "checkpoint:"
-
-
-class Section(BaseModel):
-    """A part of the spec: frozen, unknown keys refused, help text under each field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Model(Section):
@@ -324,6 +320,7 @@ class RunSpec(Section):
     """Parts of the reward. Online objectives need one; others use them to grade sampled answers at
     evaluation."""
     rollout: Rollout = Rollout()
+    correction: Correction = Correction()
     curriculum: AnyCurriculum = Field(default_factory=lambda: _method("curricula", "shuffled"))
     guidance: AnyGuidance = Field(default_factory=lambda: _method("guidance", "none"))
     optimizer: AnyOptimizer = Field(default_factory=lambda: _method("optimizers", "adamw"))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SAVED = {
     "old_logp": "old_logp_NA",
+    "sampler_logp": "sampler_logp_NA",
     "old_entropy": "old_entropy_NA",
     "log_kept": "log_kept_NA",
     "truncated": "truncated_N",
@@ -41,7 +42,8 @@ class Buffer:
 
     sequences: Sequences
     old_logp_NA: torch.Tensor
-    """Under the distribution that was sampled from, temperature and kept set included."""
+    """Under the policy that ratios compare with, temperature and kept set included: the one that sampled, or
+    with `correction.old_policy = "trainer"` the trainer's before its first update on this batch."""
     old_entropy_NA: torch.Tensor
     log_kept_NA: torch.Tensor
     """Log of the mass that truncated sampling kept, under the distribution before it; 0 without."""
@@ -53,6 +55,8 @@ class Buffer:
     ref_logp_NA: torch.Tensor | None = None
     value_NA: torch.Tensor | None = None
     return_NA: torch.Tensor | None = None
+    sampler_logp_NA: torch.Tensor | None = None
+    """As they were recorded while sampling, where `old_logp_NA` is the trainer's."""
 
     @classmethod
     def of(
@@ -138,6 +142,7 @@ class Buffer:
             ref_logp_BT=None if self.ref_logp_NA is None else rows(self.ref_logp_NA),
             old_value_BT=None if self.value_NA is None else rows(self.value_NA),
             return_BT=None if self.return_NA is None else rows(self.return_NA),
+            sampler_logp_BT=None if self.sampler_logp_NA is None else rows(self.sampler_logp_NA),
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -70,7 +70,11 @@ class Collector:
             greedy_scored = self._score(examples, greedy) if greedy else None
         buffer = Buffer.of(examples, sampled, visited)
         with clock.part("logprob"):
-            if "sampled-entropy" in spec.objective.uses and not self.policy.generator.tells_entropy:
+            if spec.correction.old_policy == "trainer":
+                self.add_old(buffer)
+            elif (
+                "sampled-entropy" in spec.objective.uses and not self.policy.generator.tells_entropy
+            ):
                 self.add_entropies(buffer)
             if "reference" in spec.objective.uses or spec.objective.reward_kl(dials):
                 self.add_reference(buffer)
@@ -104,18 +108,27 @@ class Collector:
 
     def add_entropies(self, buffer: Buffer) -> None:
         """Entropies of the policy that sampled, where the engine has not told them."""
-        sequences = buffer.sequences
+        for chosen, _, entropy_BA in self._scores(buffer):
+            buffer.old_entropy_NA[chosen, : entropy_BA.shape[1]] = entropy_BA
+
+    def add_old(self, buffer: Buffer) -> None:
+        """The trainer's own log-probabilities as those that ratios compare with, and its entropies."""
+        buffer.sampler_logp_NA = buffer.old_logp_NA
+        buffer.old_logp_NA = torch.zeros_like(buffer.sampler_logp_NA)
+        for chosen, logp_BA, entropy_BA in self._scores(buffer):
+            buffer.old_logp_NA[chosen, : logp_BA.shape[1]] = logp_BA
+            buffer.old_entropy_NA[chosen, : entropy_BA.shape[1]] = entropy_BA
+
+    def _scores(self, buffer: Buffer) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+        """Answers of a micro-batch with the policy's log-probabilities and entropies, on the CPU."""
+        sequences, temperature = buffer.sequences, self.spec.rollout.temperature
         with torch.no_grad():
             for rows, chosen in self.plan(buffer, range(len(sequences.answers))):
                 scores = token_scores(
-                    self.policy,
-                    sequences,
-                    chosen,
-                    rows=rows,
-                    temperature=self.spec.rollout.temperature,
+                    self.policy, sequences, chosen, rows=rows, temperature=temperature
                 )
-                entropy_BA = scores.padded()[1]
-                buffer.old_entropy_NA[chosen, : entropy_BA.shape[1]] = entropy_BA.cpu()
+                logp_BA, entropy_BA, _ = scores.padded()
+                yield chosen, logp_BA.cpu(), entropy_BA.cpu()
 
     def add_values(self, buffer: Buffer, critic: Critic) -> None:
         """What the critic expects before it learns from this batch."""

@@ -25,6 +25,10 @@ class Means:
         """Keep the larger value."""
         self._maxima[key] = max(value, self._maxima.get(key, value))
 
+    def lowest(self, key: str, value: float) -> None:
+        """Keep the smaller value."""
+        self._minima[key] = min(value, self._minima.get(key, value))
+
     def add_loss(self, loss: Loss) -> None:
         """Add what a loss measured beside its value."""
         for key, (total, count) in loss.means.items():
@@ -32,7 +36,7 @@ class Means:
         for key, value in loss.maxima.items():
             self.highest(key, value)
         for key, value in loss.minima.items():
-            self._minima[key] = min(value, self._minima.get(key, value))
+            self.lowest(key, value)
 
     def count(self, key: str) -> float:
         """How many items a mean stands on."""

@@ -17,6 +17,7 @@ from trainer.engine.buffer import Buffer, rows_of
 from trainer.engine.collect import Collector
 from trainer.engine.critic import Critic
 from trainer.engine.forward import token_scores
+from trainer.engine.mismatch import Mismatch, MismatchAlarm, correction_weights
 from trainer.engine.offline import fitted
 from trainer.engine.packing import padding
 from trainer.engine.progression import total_steps
@@ -49,6 +50,7 @@ class OnlineLearner:
         self.dials: Mapping[str, float] = spec.objective.dials({}, {}, 0.0)
         self.critic = Critic(policy, spec.optimizer) if "critic" in spec.objective.uses else None
         self.buffer: Buffer | None = None
+        self.alarm = MismatchAlarm()
         self.mine: list[int] = []
         """Answers of the update in hand."""
 
@@ -67,6 +69,13 @@ class OnlineLearner:
         with self.session.clock.part("data"):
             examples, visited = self.cursor.take(state.visited, self.spec.batch.prompts_per_step)
         self.buffer, values = self._collector.collect(state.step + 1, examples, visited, self.dials)
+        if self.buffer.sampler_logp_NA is not None:
+            buffer = self.buffer
+            gap = Mismatch(self.spec.correction)
+            gap.add(buffer.old_logp_NA, buffer.sampler_logp_NA, buffer.mask_NA)
+            gap.report(means)
+            gap.report_rejected(means)
+            self.alarm.look(gap, self.session, stale=0)
         return values
 
     # --- an update on it -------------------------------------------------------------------------
@@ -92,19 +101,28 @@ class OnlineLearner:
             quiet = rows_of(whole, silent_B.nonzero()[:, 0].tolist())
             quiet.logp_BT, quiet.entropy_BT = quiet.old_logp_BT, quiet.old_entropy_BT
             yield objective.loss(quiet)
-        ratios = Ratios()
+        ratios, gap = Ratios(), Mismatch(self.spec.correction)
         heard = [answer for answer in self.mine if not silent_B[place[answer]]]
         for rows, chosen in self._collector.plan(buffer, heard):
             means.add("batch/pad_frac", *padding(rows))
             part = rows_of(whole, [place[answer] for answer in chosen])
             self._forward(buffer, part, rows, chosen)
             assert part.logp_BT is not None and part.entropy_BT is not None
-            ratios.add(part.logp_BT.detach(), part.old_logp_BT, part.mask_BT)
+            logp_BT = part.logp_BT.detach()
+            ratios.add(logp_BT, part.old_logp_BT, part.mask_BT)
+            if buffer.sampler_logp_NA is None:
+                gap.add(logp_BT, part.old_logp_BT, part.mask_BT)
+                self._reject(part)
             if state.updates_done or not self.policy.generator.tells_entropy:
                 entropy = part.entropy_BT.detach()[part.mask_BT]
                 means.add("entropy", float(entropy.sum()), len(entropy))
             yield objective.loss(part)
-        ratios.report(means, first=state.updates_done == 0)
+        ratios.report(means)
+        if buffer.sampler_logp_NA is None:
+            gap.report_rejected(means)
+            if state.updates_done == 0:
+                gap.report(means)
+                self.alarm.look(gap, self.session, stale=0)
         if self.critic is not None:
             self.critic.clip(self.spec.optimizer.max_grad_norm, means)
 
@@ -121,7 +139,19 @@ class OnlineLearner:
         whole.dials = self.dials
         whole.weight_BT = objective.token_weights(whole)
         whole.term_weight_BT = objective.term_weights(whole)
+        plan = self.spec.correction
+        if plan.acts and whole.sampler_logp_BT is not None:
+            log_rho_BT = whole.old_logp_BT - whole.sampler_logp_BT
+            whole.correction_BT = correction_weights(log_rho_BT, whole.mask_BT, plan)
         return whole
+
+    def _reject(self, part: Rollouts) -> None:
+        """By the present ratio, where the ratio is to the sampler."""
+        plan = self.spec.correction
+        if plan.acts:
+            assert part.logp_BT is not None
+            log_rho_BT = part.logp_BT - part.old_logp_BT
+            part.correction_BT = correction_weights(log_rho_BT, part.mask_BT, plan)
 
     def _silent(self, whole: Rollouts) -> torch.Tensor:
         """Which answers have no gradient: no token of theirs has an advantage."""

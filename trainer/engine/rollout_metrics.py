@@ -130,14 +130,13 @@ def samples_of(
 
 
 class Ratios:
-    """Sampler against trainer, and the effective sample size of the token ratios of one update.
+    """The effective sample size of the token ratios of one update.
 
     Tokens that went without a forward pass have no ratio that anybody knows, and are not counted.
     """
 
     def __init__(self) -> None:
         self._count = self._sum = self._squares = 0.0
-        self._gap = self._gap_count = self._worst = 0.0
 
     def add(self, logp_BT: torch.Tensor, old_BT: torch.Tensor, mask_BT: torch.Tensor) -> None:
         """The tokens of a micro-batch."""
@@ -148,14 +147,8 @@ class Ratios:
         self._count += len(difference)
         self._sum += float(ratio.sum())
         self._squares += float((ratio**2).sum())
-        self._gap += float(difference.abs().sum())
-        self._gap_count += len(difference)
-        self._worst = max(self._worst, float(difference.abs().max()))
 
-    def report(self, means: Means, first: bool) -> None:
-        """`first`: the policy has not moved since it sampled, so that any difference is an error."""
+    def report(self, means: Means) -> None:
+        """Nothing where no token was forwarded."""
         if self._count and self._squares:
             means.add("ess", self._sum**2 / self._squares, self._count)
-        if first and self._gap_count:
-            means.add("rollout/logp_diff_mean", self._gap, self._gap_count)
-            means.highest("rollout/logp_diff_max", self._worst)

@@ -1,0 +1,58 @@
+"""What the spec says about answers that were not drawn from the policy that learns from them."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainer.section import Section
+
+Level = Literal["none", "token", "sequence", "geometric"]
+
+
+class Correction(Section):
+    """How a gap between sampler and trainer is made good: another engine, another precision, older weights.
+
+    rho = pi_old / pi_sampler, of one token, of an answer as a whole (the product over its tokens) or of its
+    geometric mean. Denominators of the loss count every token, the rejected ones too.
+    """
+
+    old_policy: Literal["sampler", "trainer"] = "sampler"
+    """Whom the objective's ratio compares the policy with. `sampler`: the log-probabilities recorded while
+    sampling, so that the ratio itself makes the gap good (two policies; verl: bypass_mode). `trainer`: the
+    trainer's own before the first update on a batch, one more forward pass; clipping then is around the newest
+    weights, and the rest is for `weight` (three policies: decoupled PPO). Healthy: sampler where the native engine
+    waits for each update, trainer with stale answers. Source: arXiv 2110.00641, section 3; AReaL, arXiv
+    2505.24298, section 5.2."""
+    weight: Level = "none"
+    """Multiply the policy term by min(rho, weight_cap): truncated importance sampling, for
+    old_policy = "trainer". Healthy: token with another engine or stale answers; sequence has no bias below its
+    cap and a variance that grows with length. Source: TIS (TRL: vllm_importance_sampling_mode; verl:
+    rollout_is)."""
+    weight_cap: float = Field(2.0, ge=1, le=1000)
+    """The largest weight. Healthy: 2 to 5. Source: TRL vllm_importance_sampling_cap, verl
+    rollout_is_threshold."""
+    reject: Level = "none"
+    """Take tokens, or answers as a whole, out of the policy term where rho leaves its bounds: masked importance
+    sampling together with `weight`, rejection alone without. With old_policy = "sampler" rho is the policy's
+    present ratio. Healthy: none; token against outliers; geometric with bounds near 1 against a bad engine.
+    Source: IcePop (MIS); verl rollout_rs; TRL token_mask and sequence_mask."""
+    reject_below: float = Field(0.5, ge=0, le=1)
+    """The smallest rho that stays; 0 has no lower bound. Healthy: 0.5 of a token, 0.999 of a geometric mean."""
+    reject_above: float = Field(5.0, ge=1, le=1000)
+    """The largest rho that stays. Healthy: 2 to 5 of a token, 1.002 of a geometric mean."""
+
+    @model_validator(mode="after")
+    def _one_correction_at_a_time(self) -> Self:
+        if self.weight != "none" and self.old_policy == "sampler":
+            raise ValueError(
+                "weight would correct a second time what the ratio to the sampler corrects already; set "
+                'old_policy = "trainer", or weight = "none"'
+            )
+        return self
+
+    @property
+    def acts(self) -> bool:
+        """Whether the policy term is changed."""
+        return self.weight != "none" or self.reject != "none"
