@@ -78,6 +78,11 @@ def _of_rollouts(spec: RunSpec) -> Iterator[str]:
                 f"batch.{name}: {tag} as it is set has no ratio between the policy and the one that sampled; "
                 "its gradient is wrong behind the first step on a batch; give it one, or set this to 1"
             )
+    if spec.rollout.max_staleness and "greedy" in advantage.needs:
+        yield (
+            f"rollout.max_staleness: {_tag(advantage)} compares with greedy answers of the very policy that drew the "
+            "others; set it to 0, or use another advantage"
+        )
     if spec.batch.minibatches > spec.batch.prompts_per_step:
         yield (
             f"batch.minibatches: {spec.batch.minibatches} parts cannot be made of "

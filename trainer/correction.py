@@ -43,6 +43,10 @@ class Correction(Section):
     reject_above: float = Field(5.0, ge=1, le=1000)
     """The largest rho that stays. Healthy: 2 to 5 of a token, 1.002 of a geometric mean."""
 
+    max_age: int = Field(-1, ge=-1, le=64)
+    """Take answers out of the policy term whose oldest token was drawn more than so many batches ago; -1 keeps
+    all. Below `rollout.max_staleness` it drops what came too late. Healthy: -1. Unit: batches."""
+
     @model_validator(mode="after")
     def _one_correction_at_a_time(self) -> Self:
         if self.weight != "none" and self.old_policy == "sampler":
@@ -55,4 +59,4 @@ class Correction(Section):
     @property
     def acts(self) -> bool:
         """Whether the policy term is changed."""
-        return self.weight != "none" or self.reject != "none"
+        return self.weight != "none" or self.reject != "none" or self.max_age >= 0

@@ -177,6 +177,11 @@ class Rollout(Section):
     memory_share: float = Field(0.3, gt=0, lt=1)
     """Share of the GPU's memory that vLLM takes for its copy of the weights and its cache; a CPU gets what
     one step needs. Healthy: 0.2 to 0.5. Unit: share."""
+    max_staleness: int = Field(0, ge=0, le=64)
+    """Batches that may be learned from between the drawing of an answer's oldest token and its own turn; 0 draws,
+    then learns. Above 0 a generator's process draws ahead, gets new weights in the middle of its answers, and
+    waits where it would be further ahead. Healthy: 0; 1 to 4 with correction.old_policy = "trainer".
+    Unit: batches. Source: AReaL, arXiv 2505.24298 (eta)."""
     group_size: int = Field(8, ge=1, le=1024, json_schema_extra=BASIC)
     """Answers sampled for each prompt (TRL: num_generations). Healthy: 8 to 16."""
     max_new_tokens: int = Field(32, ge=1, json_schema_extra=BASIC)

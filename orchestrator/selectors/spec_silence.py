@@ -68,7 +68,9 @@ def silence(path: str, facts: Facts) -> str:
     if path == "advantage" and not facts.online:
         return f"{facts.name} learns from {learns}: there are no sampled answers to compare."
     if path == "correction" and not facts.online:
-        return f"{facts.name} learns from {learns}: no sampler that could be another than the trainer."
+        return (
+            f"{facts.name} learns from {learns}: no sampler that could be another than the trainer."
+        )
     if path == "guidance" and not facts.online:
         return f"{facts.name} samples nothing while it trains, so there is nothing to guide."
     if path == "rollout" and not facts.online and not (facts.rewards and facts.held_out):

@@ -53,6 +53,8 @@ class Rollouts:
     """What the critic is trained towards."""
     sampler_logp_BT: torch.Tensor | None = None
     """Log-probabilities as recorded while sampling, where `old_logp_BT` is the trainer's."""
+    age_B: torch.Tensor | None = None
+    """Batches that were learned from since the oldest token was drawn; None: none."""
     correction_BT: torch.Tensor | None = None
     """What the policy term of each token is multiplied by, for a sampler that was not the policy."""
 

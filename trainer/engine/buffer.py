@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SAVED = {
     "old_logp": "old_logp_NA",
     "sampler_logp": "sampler_logp_NA",
+    "age": "age_N",
     "old_entropy": "old_entropy_NA",
     "log_kept": "log_kept_NA",
     "truncated": "truncated_N",
@@ -57,6 +58,8 @@ class Buffer:
     return_NA: torch.Tensor | None = None
     sampler_logp_NA: torch.Tensor | None = None
     """As they were recorded while sampling, where `old_logp_NA` is the trainer's."""
+    age_N: torch.Tensor | None = None
+    """Batches that were learned from since the oldest token of each answer was drawn; None: none."""
 
     @classmethod
     def of(
@@ -90,6 +93,11 @@ class Buffer:
     def group_N(self) -> torch.Tensor:
         """The prompt of each answer."""
         return torch.tensor(self.sequences.prompt_of)
+
+    @property
+    def oldest(self) -> int:
+        """The age of the oldest answer."""
+        return 0 if self.age_N is None else int(self.age_N.max())
 
     @property
     def advantage_N(self) -> torch.Tensor:
@@ -143,6 +151,7 @@ class Buffer:
             old_value_BT=None if self.value_NA is None else rows(self.value_NA),
             return_BT=None if self.return_NA is None else rows(self.return_NA),
             sampler_logp_BT=None if self.sampler_logp_NA is None else rows(self.sampler_logp_NA),
+            age_B=None if self.age_N is None else rows(self.age_N),
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:

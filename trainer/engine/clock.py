@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PARTS = ("data", "rollout", "reward", "logprob", "update", "sync", "eval", "checkpoint", "other")
+PARTS = (
+    "data", "rollout", "wait", "reward", "logprob", "update", "sync", "eval", "checkpoint", "other",
+)  # fmt: skip
 
 
 class Clock:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trainer.engine.reference import Reference
     from trainer.engine.sampler import Sampled
     from trainer.engine.scoring import Scored
+    from trainer.engine.seeds import Words
     from trainer.engine.session import Session
     from trainer.spec import RunSpec
 
@@ -50,25 +51,29 @@ class Collector:
         examples: Sequence[Example],
         visited: list[int],
         dials: Mapping[str, float],
+        sampled: list[Sampled] | None = None,
     ) -> tuple[Buffer, dict[str, float]]:
         """The batch of `step`, ready for its first update, and what was measured on the way.
 
-        `visited` is the cursor behind the batch.
+        `visited` is the cursor behind the batch; `sampled` are its answers where they were drawn ahead.
         """
         clock, spec = self.session.clock, self.spec
         assert spec.advantage is not None
-        if self.policy.generator.holds_copy:
-            with clock.part("sync"):
-                self.policy.generator.sync()
-        with clock.part("rollout"):
-            sampled = self._sample("train", step, examples, spec.rollout.group_size)
-            # Drawn at temperature 0: a baseline, never trained on.
-            wants_greedy = "greedy" in spec.advantage.needs
-            greedy = self._sample("greedy", step, examples, 1) if wants_greedy else []
+        greedy: list[Sampled] = []
+        if sampled is None:
+            if self.policy.generator.holds_copy:
+                with clock.part("sync"):
+                    self.policy.generator.sync()
+            with clock.part("rollout"):
+                sampled = self._sample("train", step, examples, spec.rollout.group_size)
+                # Drawn at temperature 0: a baseline, never trained on.
+                if "greedy" in spec.advantage.needs:
+                    greedy = self._sample("greedy", step, examples, 1)
         with clock.part("reward"):
             scored = self._score(examples, sampled)
             greedy_scored = self._score(examples, greedy) if greedy else None
         buffer = Buffer.of(examples, sampled, visited)
+        buffer.age_N = self._ages(sampled)
         with clock.part("logprob"):
             if spec.correction.old_policy == "trainer":
                 self.add_old(buffer)
@@ -83,13 +88,35 @@ class Collector:
         with clock.part("reward"):
             values = self._add_advantages(buffer, scored, greedy_scored, dials)
         values |= rollout_metrics(sampled, scored, buffer, greedy_scored)
-        tokens = sum(len(item.tokens) for item in [*sampled, *greedy])
-        values["tokens/rollout_per_s"] = tokens / max(clock.spent("rollout"), 1e-9)
+        if rollout_seconds := clock.spent("rollout"):
+            tokens = sum(len(item.tokens) for item in [*sampled, *greedy])
+            values["tokens/rollout_per_s"] = tokens / rollout_seconds
         if self.session.report.wants_samples():
             self.session.report.write_samples(
-                samples_of(step, examples, sampled, scored, buffer.advantage_N.tolist())
+                samples_of(
+                    step,
+                    examples,
+                    sampled,
+                    scored,
+                    buffer.advantage_N.tolist(),
+                    [self._version(step, item) for item in sampled],
+                )
             )
         return buffer, values
+
+    def _version(self, step: int, item: Sampled) -> int:
+        """The optimizer steps behind the weights that drew the oldest token of an answer for `step`."""
+        behind = self.policy.version - min(item.versions) if item.versions else 0
+        return step - 1 - behind
+
+    def _ages(self, sampled: Sequence[Sampled]) -> torch.Tensor | None:
+        """Whole batches between the oldest token of each answer and now."""
+        if not any(item.versions for item in sampled):
+            return None
+        batch = self.spec.batch
+        updates = batch.minibatches * batch.updates_per_rollout
+        now = self.policy.version
+        return torch.tensor([(now - min(item.versions or [now])) // updates for item in sampled])
 
     def add_reference(self, buffer: Buffer) -> None:
         """Reference log-probabilities: once per batch, so that every update sees the same.
@@ -156,19 +183,25 @@ class Collector:
     def _budget(self) -> int:
         return self.spec.batch.tokens_per_microbatch
 
+    @property
+    def how(self) -> Sampling:
+        """How answers to learn from are drawn."""
+        rollout = self.spec.rollout
+        return Sampling(
+            rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, rollout.min_p
+        )
+
+    def keys(self, step: int, prompts: int) -> Words:
+        """The seeds of the answers to learn from (prompts, group size)."""
+        return sample_keys(
+            self.spec.seed, "train", step, list(range(prompts)), self.spec.rollout.group_size
+        )
+
     def _sample(
         self, purpose: str, step: int, examples: Sequence[Example], answers: int
     ) -> list[Sampled]:
-        rollout = self.spec.rollout
-        how = Sampling(rollout.max_new_tokens, temperature=0.0)
-        if purpose != "greedy":
-            how = Sampling(
-                rollout.max_new_tokens,
-                rollout.temperature,
-                rollout.top_p,
-                rollout.top_k,
-                rollout.min_p,
-            )
+        greedy = Sampling(self.spec.rollout.max_new_tokens, temperature=0.0)
+        how = greedy if purpose == "greedy" else self.how
         return self.policy.generator.sample(
             [example.prompt for example in examples],
             sample_keys(self.spec.seed, purpose, step, list(range(len(examples))), answers),

@@ -33,7 +33,10 @@ def rho_of(log_rho_BT: torch.Tensor, mask_BT: torch.Tensor, level: Level) -> tor
 
 
 def correction_weights(
-    log_rho_BT: torch.Tensor, mask_BT: torch.Tensor, plan: Correction
+    log_rho_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    plan: Correction,
+    age_B: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """What the policy term of each token is multiplied by (B, T); float32, without gradient."""
     log_rho_BT = torch.where(mask_BT, log_rho_BT.detach(), 0.0)
@@ -44,6 +47,8 @@ def correction_weights(
         rho_BT = rho_of(log_rho_BT, mask_BT, plan.reject)
         stays_BT = (rho_BT >= plan.reject_below) & (rho_BT <= plan.reject_above)
         weight_BT = torch.where(stays_BT, weight_BT, 0.0)
+    if plan.max_age >= 0 and age_B is not None:
+        weight_BT = torch.where((age_B <= plan.max_age)[:, None], weight_BT, 0.0)
     return weight_BT
 
 

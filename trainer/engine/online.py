@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainer.engine.ahead import Ahead
 from trainer.engine.buffer import Buffer, rows_of
 from trainer.engine.collect import Collector
 from trainer.engine.critic import Critic
@@ -21,7 +22,7 @@ from trainer.engine.mismatch import Mismatch, MismatchAlarm, correction_weights
 from trainer.engine.offline import fitted
 from trainer.engine.packing import padding
 from trainer.engine.progression import total_steps
-from trainer.engine.rollout_metrics import Ratios
+from trainer.engine.rollout_metrics import Ratios, ahead_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,6 +52,9 @@ class OnlineLearner:
         self.critic = Critic(policy, spec.optimizer) if "critic" in spec.objective.uses else None
         self.buffer: Buffer | None = None
         self.alarm = MismatchAlarm()
+        self.ahead: Ahead | None = None
+        self.counted: Mapping[str, float] = {}
+        """The generator's counters at the last batch that was drawn ahead."""
         self.mine: list[int] = []
         """Answers of the update in hand."""
 
@@ -66,17 +70,54 @@ class OnlineLearner:
         if state.updates_done:
             assert self.buffer is not None
             return {}
-        with self.session.clock.part("data"):
-            examples, visited = self.cursor.take(state.visited, self.spec.batch.prompts_per_step)
-        self.buffer, values = self._collector.collect(state.step + 1, examples, visited, self.dials)
+        values = self._gather_ahead(state) if self.runs_ahead else self._gather_now(state)
+        assert self.buffer is not None
         if self.buffer.sampler_logp_NA is not None:
             buffer = self.buffer
             gap = Mismatch(self.spec.correction)
             gap.add(buffer.old_logp_NA, buffer.sampler_logp_NA, buffer.mask_NA)
             gap.report(means)
             gap.report_rejected(means)
-            self.alarm.look(gap, self.session, stale=0)
+            self.alarm.look(gap, self.session, stale=buffer.oldest)
         return values
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether batches are drawn while older ones are learned from."""
+        return self.spec.rollout.max_staleness > 0
+
+    def _gather_now(self, state: State) -> dict[str, float]:
+        with self.session.clock.part("data"):
+            examples, visited = self.cursor.take(state.visited, self.spec.batch.prompts_per_step)
+        self.buffer, values = self._collector.collect(state.step + 1, examples, visited, self.dials)
+        return values
+
+    def _gather_ahead(self, state: State) -> dict[str, float]:
+        """Take the batch that is due, when it is there, and see that the next ones are being drawn."""
+        clock, spec, collector = self.session.clock, self.spec, self._collector
+        generator = self.policy.generator
+        if self.ahead is None:
+            self.ahead = Ahead(generator, self.cursor)
+        with clock.part("sync"):
+            generator.sync()
+        with clock.part("data"):
+            self.ahead.fill(
+                step=state.step + 1,
+                updates=self.updates,
+                last=total_steps(spec, self.cursor.rows, self.updates),
+                visited=state.visited,
+                size=spec.batch.prompts_per_step,
+                how=collector.how,
+                most=spec.rollout.max_staleness,
+                keys=collector.keys,
+            )
+        with clock.part("wait"):
+            asked, sampled = self.ahead.take(state.step + 1, self.session.tick)
+        self.buffer, values = collector.collect(
+            asked.step, asked.examples, asked.visited, self.dials, sampled
+        )
+        before, self.counted = self.counted, generator.stats()
+        return values | ahead_metrics(self.buffer, before, self.counted)
 
     # --- an update on it -------------------------------------------------------------------------
 
@@ -122,7 +163,7 @@ class OnlineLearner:
             gap.report_rejected(means)
             if state.updates_done == 0:
                 gap.report(means)
-                self.alarm.look(gap, self.session, stale=0)
+                self.alarm.look(gap, self.session, stale=buffer.oldest)
         if self.critic is not None:
             self.critic.clip(self.spec.optimizer.max_grad_norm, means)
 
@@ -142,7 +183,7 @@ class OnlineLearner:
         plan = self.spec.correction
         if plan.acts and whole.sampler_logp_BT is not None:
             log_rho_BT = whole.old_logp_BT - whole.sampler_logp_BT
-            whole.correction_BT = correction_weights(log_rho_BT, whole.mask_BT, plan)
+            whole.correction_BT = correction_weights(log_rho_BT, whole.mask_BT, plan, whole.age_B)
         return whole
 
     def _reject(self, part: Rollouts) -> None:
@@ -151,7 +192,7 @@ class OnlineLearner:
         if plan.acts:
             assert part.logp_BT is not None
             log_rho_BT = part.logp_BT - part.old_logp_BT
-            part.correction_BT = correction_weights(log_rho_BT, part.mask_BT, plan)
+            part.correction_BT = correction_weights(log_rho_BT, part.mask_BT, plan, part.age_B)
 
     def _silent(self, whole: Rollouts) -> torch.Tensor:
         """Which answers have no gradient: no token of theirs has an advantage."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.engine.scoring import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
 
@@ -64,6 +64,32 @@ def rollout_metrics(
     return values | _group_metrics(scored, buffer) | _critic_metrics(buffer)
 
 
+def ahead_metrics(
+    buffer: Buffer, before: Mapping[str, float], after: Mapping[str, float]
+) -> dict[str, float]:
+    """Of a batch that was drawn ahead: how old it is, and what the generator did since the last one.
+
+    `before` and `after` are its counters (`RemoteGenerator.stats`) at the last batch and now.
+    """
+    values = {
+        "sample/rollout_queue_size": after["done"],
+        "generator/waiting": after["waiting"],
+    }
+    if buffer.age_N is not None:
+        values["sample/staleness_mean"] = float(buffer.age_N.double().mean())
+        values["sample/staleness_max"] = float(buffer.age_N.max())
+    spent = {name: after[name] - before.get(name, 0.0) for name in ("busy_s", "idle_s", "sync_s")}
+    total = sum(spent.values())
+    if total > 0:
+        values["generator/busy_frac"] = spent["busy_s"] / total
+        values["generator/idle_frac"] = spent["idle_s"] / total
+        values["generator/sync_frac"] = spent["sync_s"] / total
+    if spent["busy_s"] > 0:
+        tokens = after["tokens"] - before.get("tokens", 0.0)
+        values["tokens/rollout_per_s"] = tokens / spent["busy_s"]
+    return values
+
+
 def _group_metrics(scored: Scored, buffer: Buffer) -> dict[str, float]:
     rewards: dict[int, list[float]] = {}
     audible: dict[int, bool] = {}
@@ -107,9 +133,10 @@ def samples_of(
     sampled: Sequence[Sampled],
     scored: Scored,
     advantages: Sequence[float],
+    versions: Sequence[int],
     groups: int = SAMPLE_GROUPS,
 ) -> Iterator[dict[str, Any]]:
-    """The journal's sample events of the first groups."""
+    """The journal's sample events of the first groups; `versions` are optimizer steps."""
     for index, item in enumerate(sampled):
         if item.prompt >= groups:
             break
@@ -126,6 +153,7 @@ def samples_of(
             "reward": scored.totals[index] if scored.totals else None,
             "rewards": {name: scores[index] for name, scores in scored.parts.items()},
             "advantage": advantages[index],
+            "policy_version": versions[index],
         }
 
 

@@ -61,6 +61,8 @@ class Sampled:
     logps + log_kept is the log-probability of the whole, tempered distribution."""
     kept: np.ndarray | None = None
     """Packed bits (tokens, V / 8): what truncated sampling kept."""
+    versions: list[int] | None = None
+    """The policy version that drew each token; None: the policy as it stood."""
 
 
 def sample(
