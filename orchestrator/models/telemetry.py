@@ -40,6 +40,8 @@ class Sample(models.Model):
     reward = models.FloatField(null=True)
     rewards = models.JSONField(default=dict)
     advantage = models.FloatField(null=True)
+    policy_version = models.BigIntegerField(null=True)
+    """Optimizer steps behind the weights that drew its oldest token; null where nobody told."""
     tokens = models.JSONField(default=dict)
     """token_ids and logps."""
 

@@ -170,6 +170,9 @@ def _sample_read(source: str, event: dict[str, Any]) -> dict[str, Any]:
         "reward": _number_or_none(event.get("reward")),
         "rewards": storable(rewards),
         "advantage": _number_or_none(event.get("advantage")),
+        "policy_version": None
+        if event.get("policy_version") is None
+        else _integer(event, "policy_version"),
         "tokens": {name: _numbers(event, name) for name in ("token_ids", "logps")},
     }
 
