@@ -2,8 +2,8 @@
 
     python -m tests.bench.async_rl --out DIR [--seeds 3] [--steps 120] [--figure FILE.svg]
 
-Warms one model up, then trains it by each setting and seed in turn, alternating, on the machine as it is. Writes `results.json`, prints a table of
-medians, and draws the curves with the Plotly and Chromium that the tests use.
+Warms one model up, then trains it by each setting and seed in turn, on the machine as it is. Writes
+`results.json`, prints a table of medians, and draws the curves with the Plotly and Chromium that the tests use.
 """
 
 from __future__ import annotations
