@@ -117,7 +117,8 @@ class OnlineLearner:
             asked.step, asked.examples, asked.visited, self.dials, sampled
         )
         before, self.counted = self.counted, generator.stats()
-        return values | ahead_metrics(self.buffer, before, self.counted)
+        waiting = len(self.ahead.waiting)
+        return values | ahead_metrics(self.buffer, waiting, before, self.counted)
 
     # --- an update on it -------------------------------------------------------------------------
 

@@ -65,15 +65,16 @@ def rollout_metrics(
 
 
 def ahead_metrics(
-    buffer: Buffer, before: Mapping[str, float], after: Mapping[str, float]
+    buffer: Buffer, asked: int, before: Mapping[str, float], after: Mapping[str, float]
 ) -> dict[str, float]:
     """Of a batch that was drawn ahead: how old it is, and what the generator did since the last one.
 
-    `before` and `after` are its counters (`RemoteGenerator.stats`) at the last batch and now.
+    `asked` are the batches behind it that were asked for; `before` and `after` the generator's counters
+    (`RemoteGenerator.stats`) at the last batch and now.
     """
     values = {
-        "sample/rollout_queue_size": after["done"],
-        "generator/waiting": after["waiting"],
+        "sample/rollout_queue_size": asked - after["depth"],
+        "generator/waiting": after["answers"],
     }
     if buffer.age_N is not None:
         values["sample/staleness_mean"] = float(buffer.age_N.double().mean())
