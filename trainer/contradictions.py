@@ -56,6 +56,13 @@ def _of_rewards(spec: RunSpec) -> Iterator[str]:
 def _of_rollouts(spec: RunSpec) -> Iterator[str]:
     tag, advantage, name = _tag(spec.objective), spec.advantage, _tag(spec.advantage)
     assert advantage is not None
+    try:
+        spec.correction.resolved(spec.rollout.max_staleness)
+    except ValueError:
+        yield (
+            "correction.weight: would correct a second time what the ratio to the sampler corrects already; "
+            'set correction.old_policy to "trainer", or this to "none"'
+        )
     if "group" in advantage.needs and spec.rollout.group_size < 2:
         yield f"rollout.group_size: {name} compares answers of one prompt; use 2 or more"
     elif objection := advantage.objection(spec.rollout.group_size):
@@ -93,7 +100,7 @@ def _of_rollouts(spec: RunSpec) -> Iterator[str]:
 
 def _of_written_answers(spec: RunSpec) -> Iterator[str]:
     tag, batch, rollout = _tag(spec.objective), spec.batch, spec.rollout
-    if spec.correction.acts or spec.correction.old_policy != "sampler":
+    if spec.correction.old_policy == "trainer" or spec.makes_good.acts:
         yield f"correction: {tag} learns from no sampled answers; leave it out"
     if spec.advantage is not None:
         yield f"advantage: {tag} learns from {spec.objective.learns_from}; remove the advantage"

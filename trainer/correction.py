@@ -18,17 +18,17 @@ class Correction(Section):
     geometric mean. Denominators of the loss count every token, the rejected ones too.
     """
 
-    old_policy: Literal["sampler", "trainer"] = "sampler"
-    """Whom the objective's ratio compares the policy with. `sampler`: the log-probabilities recorded while
+    old_policy: Literal["auto", "sampler", "trainer"] = "auto"
+    """Whom the objective's ratio compares the policy with; `auto` is the trainer where `rollout.max_staleness`
+    lets answers be stale, else the sampler. `sampler`: the log-probabilities recorded while
     sampling, so that the ratio itself makes the gap good (two policies; verl: bypass_mode). `trainer`: the
     trainer's own before the first update on a batch, one more forward pass; clipping then is around the newest
-    weights, and the rest is for `weight` (three policies: decoupled PPO). Healthy: sampler where the native engine
-    waits for each update, trainer with stale answers. Source: arXiv 2110.00641, section 3; AReaL, arXiv
-    2505.24298, section 5.2."""
-    weight: Level = "none"
+    weights, and the rest is for `weight` (three policies: decoupled PPO). Healthy: auto.
+    Source: arXiv 2110.00641, section 3; AReaL, arXiv 2505.24298, section 5.2."""
+    weight: Literal["auto", "none", "token", "sequence", "geometric"] = "auto"
     """Multiply the policy term by min(rho, weight_cap): truncated importance sampling, for
-    old_policy = "trainer". Healthy: token with another engine or stale answers; sequence has no bias below its
-    cap and a variance that grows with length. Source: TIS (TRL: vllm_importance_sampling_mode; verl:
+    old_policy = "trainer"; `auto` is token there, else none. Healthy: token; sequence has no bias below its cap
+    and a variance that grows with length. Source: TIS (TRL: vllm_importance_sampling_mode; verl:
     rollout_is)."""
     weight_cap: float = Field(2.0, ge=1, le=1000)
     """The largest weight. Healthy: 2 to 5. Source: TRL vllm_importance_sampling_cap, verl
@@ -49,14 +49,24 @@ class Correction(Section):
 
     @model_validator(mode="after")
     def _one_correction_at_a_time(self) -> Self:
-        if self.weight != "none" and self.old_policy == "sampler":
+        if self.weight not in ("auto", "none") and self.old_policy == "sampler":
             raise ValueError(
                 "weight would correct a second time what the ratio to the sampler corrects already; set "
                 'old_policy = "trainer", or weight = "none"'
             )
         return self
 
+    def resolved(self, max_staleness: int) -> Correction:
+        """With `auto` as what it becomes. Raises ValueError as validation does."""
+        old_policy, weight = self.old_policy, self.weight
+        if old_policy == "auto":
+            old_policy = "trainer" if max_staleness else "sampler"
+        if weight == "auto":
+            weight = "token" if old_policy == "trainer" else "none"
+        data = self.model_dump() | {"old_policy": old_policy, "weight": weight}
+        return Correction.model_validate(data)
+
     @property
     def acts(self) -> bool:
-        """Whether the policy term is changed."""
+        """Whether the policy term is changed; of a resolved one."""
         return self.weight != "none" or self.reject != "none" or self.max_age >= 0

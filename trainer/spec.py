@@ -344,6 +344,11 @@ class RunSpec(Section):
         return self.objective.learns_from == "rollouts"
 
     @property
+    def makes_good(self) -> Correction:
+        """The correction, with `auto` as what it becomes."""
+        return self.correction.resolved(self.rollout.max_staleness)
+
+    @property
     def waits_for(self) -> str:
         """The run whose final checkpoint the model comes from, or ""."""
         name = self.model.name

@@ -23,15 +23,15 @@ from trainer.journal import read_events
 from trainer.rundir import RunDir
 
 PROJECT = Path(__file__).parents[2]
-CORRECTED = ["correction.old_policy=trainer", "correction.weight=token"]
+PLAIN = ["correction.old_policy=sampler"]
 SERVER = ["rollout.placement=server"]
 SETTINGS: dict[str, list[str]] = {
     "synchronous": [],
     "eta 0, own process": SERVER,
-    "eta 1": [*SERVER, "rollout.max_staleness=1"],
-    "eta 1, corrected": [*SERVER, "rollout.max_staleness=1", *CORRECTED],
-    "eta 4": [*SERVER, "rollout.max_staleness=4"],
-    "eta 4, corrected": [*SERVER, "rollout.max_staleness=4", *CORRECTED],
+    "eta 1": [*SERVER, "rollout.max_staleness=1", *PLAIN],
+    "eta 1, corrected": [*SERVER, "rollout.max_staleness=1"],
+    "eta 4": [*SERVER, "rollout.max_staleness=4", *PLAIN],
+    "eta 4, corrected": [*SERVER, "rollout.max_staleness=4"],
 }
 WATCHED = (
     "time/step", "time/rollout", "time/wait", "time/update", "time/logprob", "time/sync", "reward",

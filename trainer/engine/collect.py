@@ -75,7 +75,7 @@ class Collector:
         buffer = Buffer.of(examples, sampled, visited)
         buffer.age_N = self._ages(sampled)
         with clock.part("logprob"):
-            if spec.correction.old_policy == "trainer":
+            if spec.makes_good.old_policy == "trainer":
                 self.add_old(buffer)
             elif (
                 "sampled-entropy" in spec.objective.uses and not self.policy.generator.tells_entropy

@@ -57,6 +57,8 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
         spec = _with_dtype(spec, dtype_pick(spec.model.dtype, device))
         engine, why = engine_pick(spec, device)
         spec = _with_engine(spec, engine)
+        if spec.online:
+            spec = spec.model_copy(update={"correction": spec.makes_good})
         spec_edited(session)
         resumed = resume_point(session, session.run) if spec.kind == "train" else None
         if resumed is not None:

@@ -74,7 +74,7 @@ class OnlineLearner:
         assert self.buffer is not None
         if self.buffer.sampler_logp_NA is not None:
             buffer = self.buffer
-            gap = Mismatch(self.spec.correction)
+            gap = Mismatch(self.spec.makes_good)
             gap.add(buffer.old_logp_NA, buffer.sampler_logp_NA, buffer.mask_NA)
             gap.report(means)
             gap.report_rejected(means)
@@ -143,7 +143,7 @@ class OnlineLearner:
             quiet = rows_of(whole, silent_B.nonzero()[:, 0].tolist())
             quiet.logp_BT, quiet.entropy_BT = quiet.old_logp_BT, quiet.old_entropy_BT
             yield objective.loss(quiet)
-        ratios, gap = Ratios(), Mismatch(self.spec.correction)
+        ratios, gap = Ratios(), Mismatch(self.spec.makes_good)
         heard = [answer for answer in self.mine if not silent_B[place[answer]]]
         for rows, chosen in self._collector.plan(buffer, heard):
             means.add("batch/pad_frac", *padding(rows))
@@ -181,7 +181,7 @@ class OnlineLearner:
         whole.dials = self.dials
         whole.weight_BT = objective.token_weights(whole)
         whole.term_weight_BT = objective.term_weights(whole)
-        plan = self.spec.correction
+        plan = self.spec.makes_good
         if plan.acts and whole.sampler_logp_BT is not None:
             log_rho_BT = whole.old_logp_BT - whole.sampler_logp_BT
             whole.correction_BT = correction_weights(log_rho_BT, whole.mask_BT, plan, whole.age_B)
@@ -189,7 +189,7 @@ class OnlineLearner:
 
     def _reject(self, part: Rollouts) -> None:
         """By the present ratio, where the ratio is to the sampler."""
-        plan = self.spec.correction
+        plan = self.spec.makes_good
         if plan.acts:
             assert part.logp_BT is not None
             log_rho_BT = part.logp_BT - part.old_logp_BT

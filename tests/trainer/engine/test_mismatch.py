@@ -104,6 +104,24 @@ def test_the_weighted_gradient_is_that_of_the_policy_whoever_sampled(objective):
     assert float((found_V(None) - wanted_V).abs().max()) > 1e-2
 
 
+@pytest.mark.parametrize("weight", ["token", "sequence", "geometric"])
+def test_where_sampler_and_trainer_agree_it_is_plain_ppo(session, weight):
+    """Decoupled PPO with pi_prox = pi_behav has the gradient of PPO, to the last bits of its forward passes."""
+    found = {}
+    for name, overrides in (
+        ("plain", []),
+        ("decoupled", ["correction.old_policy=trainer", f"correction.weight={weight}"]),
+    ):
+        policy = make_policy()
+        learner, state = make_learner(session, policy, GRPO, *overrides)
+        learner.gather(state, Means())
+        nudge(policy)
+        _, found[name], values = gradient(learner, state)
+        assert values["clip_ratio/region_mean"] > 0
+    apart = float((found["plain"] - found["decoupled"]).norm() / found["plain"].norm())
+    assert apart < 1e-4
+
+
 def apart(session, policy, *overrides):
     """A learner with a batch whose sampler was other weights than its policy."""
     learner, state = make_learner(session, policy, GRPO, *overrides)
@@ -207,7 +225,7 @@ def test_the_alarm_rings_once_until_the_gap_has_closed(session, monkeypatch):
     alarm, mask_BT = MismatchAlarm(), torch.ones(1, 100, dtype=torch.bool)
 
     def look(gap, stale=0):
-        found = Mismatch(Correction())
+        found = Mismatch(Correction().resolved(0))
         found.add(torch.full((1, 100), gap), torch.zeros(1, 100), mask_BT)
         alarm.look(found, session, stale)
 
