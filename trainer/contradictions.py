@@ -87,8 +87,8 @@ def _of_rollouts(spec: RunSpec) -> Iterator[str]:
             )
     if spec.rollout.max_staleness and "greedy" in advantage.needs:
         yield (
-            f"rollout.max_staleness: {_tag(advantage)} compares with greedy answers of the very policy that drew the "
-            "others; set it to 0, or use another advantage"
+            f"rollout.max_staleness: {_tag(advantage)} compares with greedy answers of the very policy "
+            "that drew the others; set it to 0, or use another advantage"
         )
     if spec.batch.minibatches > spec.batch.prompts_per_step:
         yield (
