@@ -10,6 +10,7 @@ from orchestrator.node.launch import order_take
 from orchestrator.services import compaction, placement, retention
 from orchestrator.services.pulse import pulse_touch
 from orchestrator.services.removals import removals_work
+from orchestrator.services.spans import spans_trim
 from trainer.liveness import touch
 
 CONTROL = "control"
@@ -51,6 +52,7 @@ def remove() -> None:
 def keep_house() -> None:
     """Delete what was kept long enough, and free the space of what is gone."""
     retention.retain()
+    spans_trim()
     retention.reclaim()
 
 

@@ -24,9 +24,11 @@ from trainer.engine.pairs import PairLearner
 from trainer.engine.rankings import RankingLearner, outputs_wanted
 from trainer.engine.resume import content_check, resume_point, spec_check, spec_edited
 from trainer.engine.saving import Saver
+from trainer.engine.start_speed import decode_seconds
 from trainer.engine.state import State
 from trainer.metrics import WARM_UP_PREFIX
 from trainer.rundir import write_atomic
+from trainer.spans import TRAINER
 from trainer.spec import spec_hash
 from trainer.specfile import spec_load
 
@@ -112,6 +114,7 @@ def _announce(
         "shared_prefix": policy.shared_prefix,
         "rollout_engine": policy.generator.name,
         "rollout_engine_why": engine_why,
+        "speed": _speed(spec, policy),
         "resumed_from": resumed.name if resumed else "",
     }
     session.report.status("load", data=data, message=message)
@@ -120,6 +123,14 @@ def _announce(
     for name, reasons in data["dropped"].items():
         text = ", ".join(f"{why}: {count}" for why, count in reasons.items())
         session.report.alert("warning", "rows-dropped", f"{name}: rows left out ({text})")
+
+
+def _speed(spec: RunSpec, policy: Policy) -> dict[str, float]:
+    """What the plan's arithmetic needs: operations a second, weights that a token meets, seconds of a token."""
+    found = {"flops": _peak_flops(policy), "weights": float(policy.parameter_count())}
+    if (spec.online or spec.kind == "evaluate") and policy.generator.name == "native":
+        found["decode_s"] = decode_seconds(policy)
+    return found
 
 
 class Job:
@@ -287,9 +298,14 @@ class Job:
         """Measure the model once."""
         report = self.session.report
         report.status("eval")
+        clock = self.session.clock
+        clock.lap()
         evaluation = Evaluation(self.session, self.spec, policy, self.eval_parts, None)
-        values = evaluation.values(0)
+        with clock.part("eval"):
+            values = evaluation.values(0)
         report.metrics(0, values)
+        clock.lap()
+        report.spans(0, TRAINER, clock.spans, folded=clock.folded)
         return Verdict("finished", "finished", "evaluated")
 
 
