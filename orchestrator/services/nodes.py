@@ -96,15 +96,18 @@ def node_join(
     data_dir: str = "",
     proof: str = "",
     labels: Iterable[str] = (),
+    artifacts: str = "",
 ) -> Node:
     """Let a machine work under the node of its token, from now on as its only process.
 
-    Raises PermissionError for a bad token, BrokerUnreachable, and ValueError for a bad name or label.
+    Raises PermissionError for a bad token, BrokerUnreachable, and ValueError for a bad name or label, or
+    another artifact store than this server's.
     """
     node = node_of_token(token)
     if node is None:
         raise PermissionError("This node token is unknown or was revoked.")
     _inventory_check(inventory)
+    _artifacts_check(artifacts)
     here = _proof_check(proof)
     said = labels_checked(labels)
     node.labels = labels_joined(node.labels, said_before=node.own_labels, said_now=said)
@@ -176,6 +179,22 @@ def broker_of(node: Node) -> dict[str, Any]:
     if settings.BROKER_URL.startswith("filesystem:"):
         return {"url": settings.BROKER_URL, "folder": str(settings.ANNEAL_DATA_DIR / "broker")}
     return {"url": settings.BROKER_URL}
+
+
+def _artifacts_check(theirs: str) -> None:
+    """Checkpoints that a node puts elsewhere would be nowhere for all others."""
+    ours = settings.ANNEAL_ARTIFACTS_URL
+    if theirs == ours:
+        return
+    if ours:
+        raise ValueError(
+            f"This server keeps checkpoints in {ours}. Start the node with ANNEAL_ARTIFACTS_URL={ours} and the "
+            "credentials for it in its environment."
+        )
+    raise ValueError(
+        "ANNEAL_ARTIFACTS_URL is set where this node was started, and not where the server was: leave it out "
+        "here, or set it to the same URL there."
+    )
 
 
 def _inventory_check(inventory: dict[str, Any]) -> None:

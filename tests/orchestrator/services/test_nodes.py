@@ -54,6 +54,20 @@ def test_a_filesystem_broker_takes_only_this_machine(db, settings):
     assert same.local is True
 
 
+def test_a_node_joins_with_the_servers_store_and_with_no_other(db, redis, settings):
+    _, token = node_invite(name="far")
+    with pytest.raises(ValueError, match="ANNEAL_ARTIFACTS_URL is set where this node was started"):
+        node_join(token=token, inventory=HAVE, artifacts="s3://bucket/x")
+    settings.ANNEAL_ARTIFACTS_URL = "s3://bucket/x"
+    for theirs in ("", "s3://bucket/y"):
+        with pytest.raises(
+            ValueError, match="Start the node with ANNEAL_ARTIFACTS_URL=s3://bucket/x"
+        ):
+            node_join(token=token, inventory=HAVE, artifacts=theirs)
+    assert Node.objects.get().joined is None
+    assert node_join(token=token, inventory=HAVE, artifacts="s3://bucket/x").joined
+
+
 @pytest.mark.parametrize("wrong", [{"gpus": 3}, {"gpus": [{"memory": "x"}]}, {"cpus": "many"}])
 def test_an_inventory_that_placement_could_not_read_is_refused(joined, redis, wrong):
     node = joined()
