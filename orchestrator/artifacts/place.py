@@ -24,7 +24,9 @@ def url_checked(text: str, data_dir: Path) -> str:
     if not text:
         return ""
     where = urlsplit(text)
-    if "@" in where.netloc or where.query or where.fragment:
+    # Azure writes CONTAINER@ACCOUNT.
+    named = where.username is not None and where.scheme not in ("abfs", "abfss")
+    if named or where.password is not None or where.query or where.fragment:
         raise ValueError(
             f"{VARIABLE} holds credentials or options; leave them out, and set credentials in the environment "
             "that the store's driver reads (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)."

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 
@@ -168,11 +168,14 @@ class Store:
     def _at(self, key: str) -> tuple[Any, str]:
         """The driver, and the key as it names it."""
         with self._lock:
-            if self._opened is None:
+            if self._opened is None and self._local:
+                self._opened = fsspec.filesystem("file"), unquote(urlsplit(self.url).path)
+            elif self._opened is None:
                 # Listings that are remembered would hide what others write.
                 words = {"use_listings_cache": False, "skip_instance_cache": True}
                 words |= OPTIONS.get(urlsplit(self.url).scheme, {})
                 self._opened = fsspec.core.url_to_fs(self.url, **words)
+            assert self._opened is not None
         fs, root = self._opened
         return fs, f"{root.rstrip('/')}/{key}"
 

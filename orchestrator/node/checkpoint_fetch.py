@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-STORE_WITHIN = 600.0
-"""Seconds for which a store that does not answer is waited for before the run is given back."""
+STORE_WITHIN = 300.0
+"""Seconds for which a store that does not answer is waited for before the run goes back to the queue."""
 STORE_AGAIN, STORE_AGAIN_MOST = 1.0, 30.0
 
 

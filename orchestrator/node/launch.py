@@ -112,7 +112,7 @@ def order_take(run_id: str, attempt: int) -> None:
         )
     except StoreError as error:
         if not node.preparing.is_over(key):
-            _fail(node, key, "node-lost", f"{node.name} could not fetch the checkpoint. {error}")
+            _fail(node, key, "store-away", f"{node.name} cannot fetch its checkpoint. {error}")
     except OSError as error:
         log.exception("cannot start %s attempt %d", run_id, attempt)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -20,6 +20,7 @@ from orchestrator.data_dir import PROJECT_DIR
         ("  s3://bucket/some/prefix/ ", "s3://bucket/some/prefix"),
         ("s3://bucket", "s3://bucket"),
         ("file:///mnt/shared/anneal", "file:///mnt/shared/anneal"),
+        ("file:///mnt/with%20space", "file:///mnt/with%20space"),
         ("/mnt/shared/with space", "file:///mnt/shared/with%20space"),
     ],
 )
@@ -53,7 +54,10 @@ def test_what_it_cannot_be_is_said(text, words, tmp_path):
     assert words in str(refusal.value)
 
 
-@pytest.mark.parametrize("text", ["s3://key:hush@bucket/x", "s3://bucket/x?secret=hush"])
+@pytest.mark.parametrize(
+    "text",
+    ["s3://key:hush@bucket/x", "s3://hush@bucket", "abfs://a:hush@b/c", "s3://b/x?secret=hush"],
+)
 def test_credentials_in_it_are_refused_and_not_repeated(text, tmp_path):
     with pytest.raises(ValueError, match="set credentials in the environment") as refusal:
         url_checked(text, tmp_path)

@@ -19,8 +19,8 @@ def store(request, tmp_path) -> Store:
     """One behind S3, and one in a folder that machines share."""
     if request.param == "s3":
         return Store(request.getfixturevalue("s3").bucket())
-    (tmp_path / "shared").mkdir()
-    return Store((tmp_path / "shared").as_uri())
+    (tmp_path / "a shared disk").mkdir()
+    return Store((tmp_path / "a shared disk").as_uri())
 
 
 @pytest.fixture
