@@ -133,7 +133,7 @@ class Courier:
             self._lost(place)
         except (Unreachable, Refused, StoreError, ValueError) as error:
             log.warning("the checkpoint of %s waits: %s", place["run"], error)
-            if place.get("key"):
+            if place.get("key") and isinstance(error, (StoreError, ValueError)):
                 self._waits(place, str(error))
         except Exception:
             # The next ones must be delivered all the same.
