@@ -50,7 +50,7 @@ class StoreError(Exception):
 
     def __init__(self, code: str, text: str) -> None:
         self.code = code
-        """unreachable, credentials, missing, full, or unset."""
+        """unreachable, credentials, missing, full, or driver."""
         super().__init__(text)
 
 
@@ -209,7 +209,7 @@ class Store:
         name = _code(error)
         if isinstance(error, ImportError):
             text = f"{VARIABLE}: a package that {self.url} needs is missing here: {error}"
-            return StoreError("unset", text)
+            return StoreError("driver", text)
         number = error.errno if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT) or any(word in name for word in FULL):
             return StoreError("full", f"{VARIABLE}: {self.url} is full ({name}); free some room.")

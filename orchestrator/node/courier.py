@@ -1,8 +1,8 @@
 """Brings checkpoints from this disk to where others reach them: beside the trainings, from where it stopped.
 
-That is the artifact store where the server names a key in it, and else the server itself, piece by piece. The
-server says what it wants in its answers to heartbeats. What is to be sent is first linked into the outbox: the
-trainer may then remove it by its keep policy, and the copy still becomes whole.
+That is the artifact store, where the server names a key in it and this node can speak to it, and else the server
+itself, piece by piece. The server says what it wants in its answers to heartbeats. What is to be sent is first
+linked into the outbox: the trainer may then remove it by its keep policy, and the copy still becomes whole.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.artifacts.delivery import checkpoint_put
 from orchestrator.artifacts.store import StoreError
 from orchestrator.node.server import Refused, Unreachable, sha256_of
-from orchestrator.node.store_delivery import checkpoint_put
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,9 +89,9 @@ class Courier:
             self._outbox_clear(place)
             return
         folder = self._packed(place)
-        if place.get("key"):
+        if place.get("key") and self.store is not None:
             # It stays in the outbox until the server, which looks for itself, wants it no more.
-            self._store_put(folder, place)
+            self._store_put(self.store, folder, place)
             return
         files = json.loads((folder / MANIFEST).read_text())["files"]
         for name in [MANIFEST, *files]:
@@ -103,18 +103,12 @@ class Courier:
         self._outbox_clear(place)
         log.info("the checkpoint of %s at step %d is on the server", place["run"], place["step"])
 
-    def _store_put(self, folder: Path, place: dict[str, Any]) -> None:
+    def _store_put(self, store: Store, folder: Path, place: dict[str, Any]) -> None:
         """Put it into the artifact store, then tell the server to look."""
-        if self.store is None:
-            raise StoreError(
-                "unset",
-                "ANNEAL_ARTIFACTS_URL is not set where this node was started, and the server's is; set it to the "
-                "same URL, with credentials in the environment, and start the node again.",
-            )
         try:
             note = self._note(place)
             key, sha256 = place["key"], place["sha256"]
-            checkpoint_put(self.store, folder, key=key, sha256=sha256, note=note)
+            checkpoint_put(store, folder, key=key, sha256=sha256, note=note)
         except FileNotFoundError:
             raise Gone from None
         self.server.post(f"/checkpoints/{place['checkpoint']}/sent", {"sha256": place["sha256"]})
@@ -133,7 +127,7 @@ class Courier:
             self._lost(place)
         except (Unreachable, Refused, StoreError, ValueError) as error:
             log.warning("the checkpoint of %s waits: %s", place["run"], error)
-            if place.get("key") and isinstance(error, (StoreError, ValueError)):
+            if self.store is not None and isinstance(error, (StoreError, ValueError)):
                 self._waits(place, str(error))
         except Exception:
             # The next ones must be delivered all the same.

@@ -25,7 +25,7 @@ class StoreState:
     state: str
     """"ok" or a sentence that says what to change."""
     waiting: int
-    """Checkpoints that are not in it yet; each is kept on the disk of its node."""
+    """Checkpoints that are not in it yet; each is kept on the disk of its node, or on the server's."""
 
     @property
     def works(self) -> bool:
@@ -40,10 +40,12 @@ def store_state() -> StoreState | None:
 
 
 def checkpoints_waiting() -> int:
-    """How many kept checkpoints of runs that stay are not in the store."""
+    """How many kept checkpoints of runs that stay lie on the disk of a node or of this server, not in the store."""
+    here = (Path(settings.ANNEAL_DATA_DIR) / "artifacts" / "checkpoints").glob("*/*")
     leaving = Removal.objects.filter(node=None, done=None).values("run_id")
     kept = Checkpoint.objects.filter(deleted=None).exclude(stored=F("sha256"))
-    return kept.exclude(run__in=leaving).count()
+    whole = sum(1 for folder in here if "." not in folder.name)
+    return whole + kept.exclude(run__in=leaving).count()
 
 
 def state_path() -> Path:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from django.utils import timezone
 from orchestrator.models import Attempt, Checkpoint, Removal
 from orchestrator.selectors.inputs import checkpoint_place
 from orchestrator.selectors.reach import is_stored
-from orchestrator.services.dispatch import schedule_soon
+from orchestrator.services.dispatch import schedule_soon, sent_tell
 from trainer.disk import folders_remove
 
 if TYPE_CHECKING:
@@ -259,6 +260,8 @@ def _note_stored(checkpoint: Checkpoint) -> bool:
         stored = mine.update(stored=checkpoint.sha256) == 1
         # A run may have waited for just this.
         transaction.on_commit(schedule_soon)
+        if settings.ANNEAL_ARTIFACTS_URL:
+            transaction.on_commit(partial(sent_tell, checkpoint.pk, checkpoint.sha256))
     superseded_free(checkpoint.run_id)
     return stored
 

@@ -182,19 +182,14 @@ def broker_of(node: Node) -> dict[str, Any]:
 
 
 def _artifacts_check(theirs: str) -> None:
-    """Checkpoints that a node puts elsewhere would be nowhere for all others."""
+    """What a node puts elsewhere would be nowhere for all others. One that names no store sends to the server."""
     ours = settings.ANNEAL_ARTIFACTS_URL
-    if theirs == ours:
-        return
-    if ours:
+    if theirs and theirs != ours:
+        kept = f"in {ours}" if ours else "in its own data directory"
         raise ValueError(
-            f"This server keeps checkpoints in {ours}. Start the node with ANNEAL_ARTIFACTS_URL={ours} and the "
-            "credentials for it in its environment."
+            f"This server keeps checkpoints {kept}; ANNEAL_ARTIFACTS_URL names another place where this node was "
+            "started. Set it to the same URL for both, or leave it out here: then they go through the server."
         )
-    raise ValueError(
-        "ANNEAL_ARTIFACTS_URL is set where this node was started, and not where the server was: leave it out "
-        "here, or set it to the same URL there."
-    )
 
 
 def _inventory_check(inventory: dict[str, Any]) -> None:

@@ -1,8 +1,9 @@
 """Checkpoints in the artifact store, as the server keeps account of them.
 
-Nodes put them there and say so; the server looks for itself before one counts, keeps what it found as a small
-listing on its own disk (so that no page and no request ever waits for the store), and removes what the keep policy
-or a person removed. All of this is the work of one thread of the control worker.
+Nodes that can speak to the store put them there and say so; what other nodes sent to the server is passed on. The
+server looks for itself before one counts, keeps what it found as a small listing on its own disk (so that no page
+and no request waits for the store), and removes what the keep policy or a person removed. All of this is the work
+of one thread of the control worker.
 """
 
 from __future__ import annotations
@@ -20,12 +21,18 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from orchestrator.artifacts.delivery import checkpoint_put
 from orchestrator.data_dir import private_write
 from orchestrator.models import Checkpoint, Event
 from orchestrator.selectors.inputs import run_key, store_key
 from orchestrator.selectors.reach import is_stored
 from orchestrator.services import checkpoint_copies
-from orchestrator.services.checkpoint_copies import MANIFEST, MANIFEST_MOST, manifest_files
+from orchestrator.services.checkpoint_copies import (
+    MANIFEST,
+    MANIFEST_MOST,
+    copy_folder,
+    manifest_files,
+)
 from orchestrator.services.dispatch import schedule_soon
 from orchestrator.services.hints import hint
 
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ALERT = "artifacts"
+GONE = ".gone"
 TOLD_EVERY = timedelta(hours=1)
 LINGER = 3600.0
 """Seconds for which the store is looked through for a deleted run: a node may have been sending just then."""
@@ -43,23 +51,58 @@ LINGER = 3600.0
 def copy_confirm(store: Store, checkpoint_id: str, sha256: str) -> bool:
     """Let a checkpoint count that its node has put into the store, once the server sees all of it there."""
     checkpoint = Checkpoint.objects.select_related("run").filter(pk=checkpoint_id).first()
-    if checkpoint is None or checkpoint.sha256 != sha256 or is_stored(checkpoint):
+    if checkpoint is None or checkpoint.sha256 != sha256:
         return False
+    if is_stored(checkpoint):
+        return copy_forward(store, checkpoint)
     try:
         found = _look(store, checkpoint)
     except ValueError as error:
         copy_waits(checkpoint=checkpoint, message=str(error))
         return False
-    private_write(listing_path(checkpoint), json.dumps(found))
+    _list(checkpoint, found)
     with transaction.atomic():
         mine = Checkpoint.objects.filter(pk=checkpoint.pk, sha256=sha256)
         stored = mine.update(stored=sha256) == 1
         # A run may have waited for just this.
         transaction.on_commit(schedule_soon)
-    superseded_free(store, checkpoint.run_id)
-    # What was sent to this server before the store was set.
-    checkpoint_copies.superseded_free(checkpoint.run_id)
+    _superseded_free_both(store, checkpoint.run_id)
     return stored
+
+
+def copies_forward(store: Store) -> None:
+    """Pass on every whole copy on this server's disk: of nodes without the store, or from before there was one."""
+    for folder in sorted((_artifacts() / "checkpoints").glob("*/*")):
+        if folder.name.endswith(GONE):
+            shutil.rmtree(folder, ignore_errors=True)
+        step = folder.name.partition("-")[0]
+        if "." in folder.name or not step.isdecimal():
+            continue
+        row = Checkpoint.objects.filter(run_id=folder.parent.name, step=int(step)).first()
+        if row is not None and is_stored(row) and copy_folder(row) == folder:
+            copy_forward(store, row)
+
+
+def copy_forward(store: Store, checkpoint: Checkpoint) -> bool:
+    """Put the server's own copy of a checkpoint into the store and free its disk; False without such a copy."""
+    folder = copy_folder(checkpoint)
+    note = folder.with_name(f"{folder.name}.sent") / "files.json"
+    try:
+        key, sha256 = store_key(checkpoint), checkpoint.sha256
+        checkpoint_put(store, folder, key=key, sha256=sha256, note=note)
+        _list(checkpoint, _look(store, checkpoint))
+        gone = folder.with_name(f"{folder.name}{GONE}")
+        folder.rename(gone)
+    except FileNotFoundError:
+        # It is there already, or its run was deleted just now.
+        return False
+    except ValueError as error:
+        copy_waits(checkpoint=checkpoint, message=str(error), where="on this server")
+        return False
+    shutil.rmtree(gone, ignore_errors=True)
+    shutil.rmtree(note.parent, ignore_errors=True)
+    _superseded_free_both(store, checkpoint.run_id)
+    return True
 
 
 def _look(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -85,17 +128,22 @@ def _look(store: Store, checkpoint: Checkpoint) -> dict[str, Any]:
     return {"files": files, "sizes": kept}
 
 
-def copy_waits(*, checkpoint: Checkpoint, message: str) -> None:
+def copy_waits(*, checkpoint: Checkpoint, message: str, where: str = "on its node") -> None:
     """Tell people why a checkpoint is not in the store yet: once an hour for the same reason."""
     what = {"run_id": checkpoint.run_id, "source": "server", "type": "alert"}
     recent = Event.objects.filter(**what, time__gt=timezone.now() - TOLD_EVERY)
     if recent.filter(data__code=ALERT, data__reason=message).exists():
         return
-    told = f"The checkpoint of step {checkpoint.step} waits on its node. {message}"
+    told = f"The checkpoint of step {checkpoint.step} waits {where}. {message}"
     data = {"level": "warning", "code": ALERT, "message": told, "reason": message}
     attempt = checkpoint.attempt
     Event.objects.create(**what, attempt=attempt, time=timezone.now(), data=data)
     hint("run", run=checkpoint.run_id)
+
+
+def _superseded_free_both(store: Store, run_id: str) -> None:
+    superseded_free(store, run_id)
+    checkpoint_copies.superseded_free(run_id)
 
 
 def superseded_free(store: Store, run_id: str) -> None:
@@ -146,6 +194,10 @@ def listing_read(checkpoint: Checkpoint) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return found
+
+
+def _list(checkpoint: Checkpoint, found: dict[str, Any]) -> None:
+    private_write(listing_path(checkpoint), json.dumps(found))
 
 
 def _remove(store: Store, key: str) -> None:

@@ -203,11 +203,16 @@ def test_while_the_store_is_away_it_stays_here_and_its_run_says_why(
     assert stored_at._due(place) == 0.0 and list((tmp_path / "outbox").iterdir()) == []
 
 
-def test_a_node_that_was_started_without_the_store_says_which_variable_it_needs(saved, stored_at):
-    stored_at.store = None
-    stored_at._try(checkpoint_place(saved))
-    (alert,) = Event.objects.filter(data__code="artifacts")
-    assert "ANNEAL_ARTIFACTS_URL is not set where this node was started" in alert.data["message"]
+def test_a_node_without_the_store_sends_to_the_server_which_passes_it_on(
+    saved, stored_at, tmp_path
+):
+    store, stored_at.store = stored_at.store, None
+    place = checkpoint_place(saved)
+    stored_at.deliver(place)
+    assert arrived(saved) == FILES and list((tmp_path / "outbox").iterdir()) == []
+    assert copy_confirm(store, saved.pk, saved.sha256) is True
+    assert {name: store.read(f"{place['key']}/{name}", 1 << 20) for name in FILES} == FILES
+    assert list(copy_folder(saved).parent.iterdir()) == [], "the server's disk is free again"
 
 
 def test_what_nobody_wants_any_more_leaves_the_outbox(saved, sender, tmp_path):

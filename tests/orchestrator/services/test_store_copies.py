@@ -14,13 +14,15 @@ from django.utils import timezone
 
 from orchestrator.artifacts.store import Store
 from orchestrator.models import Attempt, Checkpoint, Event
+from orchestrator.selectors.artifacts import checkpoints_waiting
 from orchestrator.selectors.inputs import checkpoint_place, store_key
 from orchestrator.selectors.reach import is_stored
 from orchestrator.services import store_copies
-from orchestrator.services.checkpoint_copies import copies_wanted
+from orchestrator.services.checkpoint_copies import copies_wanted, copy_folder
 from orchestrator.services.checkpoint_listing import checkpoint_listing
 from orchestrator.services.checkpoints import checkpoint_file, checkpoint_files
 from orchestrator.services.store_copies import (
+    copies_forward,
     copy_confirm,
     copy_waits,
     leaving_free,
@@ -196,3 +198,45 @@ def test_what_the_servers_own_node_saves_goes_into_the_store_as_well(store, run,
     assert [place["checkpoint"] for place in copies_wanted(node)] == [saved.pk]
     settings.ANNEAL_ARTIFACTS_URL = ""
     assert copies_wanted(node) == []
+
+
+@pytest.fixture
+def copied(run, store):
+    """Let a copy of a checkpoint lie whole on the server's own disk: `copied(step)`."""
+
+    def make(step: int = 10) -> Checkpoint:
+        manifest = manifest_of(FILES)
+        sha256 = hashlib.sha256(manifest).hexdigest()
+        fields = {"path": f"checkpoints/step-{step}", "sha256": sha256, "stored": sha256}
+        found = Checkpoint.objects.create(run=run, attempt=1, step=step, **fields)
+        for name, data in {**FILES, "manifest.json": manifest}.items():
+            (copy_folder(found) / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy_folder(found) / name).write_bytes(data)
+        return found
+
+    return make
+
+
+def test_what_lies_on_the_servers_disk_is_passed_on_and_stays_readable_all_the_while(store, copied):
+    checkpoint = copied()
+    assert checkpoints_waiting() == 1
+    assert (
+        checkpoint_file(checkpoint, "model.safetensors")
+        == copy_folder(checkpoint) / "model.safetensors"
+    )
+    (copy_folder(checkpoint).parent / f"9-abc{store_copies.GONE}").mkdir()
+    copies_forward(store)
+    assert sorted(store.sizes(store_key(checkpoint))) == ["manifest.json", *FILES]
+    assert checkpoint_file(checkpoint, "model.safetensors").size == 350
+    assert list(copy_folder(checkpoint).parent.iterdir()) == [] and checkpoints_waiting() == 0
+
+
+def test_a_copy_that_rotted_on_the_servers_disk_stays_there_and_is_told_of(store, copied):
+    checkpoint = copied()
+    (copy_folder(checkpoint) / "model.safetensors").write_bytes(b"weightz" * 50)
+    copies_forward(store)
+    (said,) = alerts()
+    assert "waits on this server. model.safetensors on this machine's disk is not" in said
+    assert copy_folder(checkpoint).is_dir() and "manifest.json" not in store.sizes(
+        store_key(checkpoint)
+    )

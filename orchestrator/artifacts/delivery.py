@@ -6,10 +6,10 @@ noted on this disk, so that whoever is killed goes on with the next file.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from orchestrator.node.server import sha256_of
 from trainer.rundir import write_atomic
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def checkpoint_put(store: Store, folder: Path, *, key: str, sha256: str, note: P
 
 
 def _file_put(store: Store, file: Path, key: str, expected: str, name: str) -> None:
-    if sha256_of(file) != expected:
+    with file.open("rb") as content:
+        here = hashlib.file_digest(content, "sha256").hexdigest()
+    if here != expected:
         raise ValueError(
             f"{name} on this machine's disk is not what its manifest promised; it is not sent."
         )

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
+from orchestrator.artifacts.delivery import checkpoint_put
 from orchestrator.artifacts.store import Store
 from orchestrator.data_dir import PROJECT_DIR
-from orchestrator.node.store_delivery import checkpoint_put
 
 FILES = {f"model-{number}.safetensors": os.urandom(40_000) for number in range(6)}
 FILES |= {"trainer/state.json": b"{}", "empty.json": b""}
@@ -72,7 +72,7 @@ SENDER = """
 import sys, time
 from pathlib import Path
 from orchestrator.artifacts.store import Store
-from tests.orchestrator.node.test_store_delivery import put
+from tests.orchestrator.artifacts.test_delivery import put
 
 class Slow(Store):
     def sha256(self, key):
