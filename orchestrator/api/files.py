@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -23,8 +24,11 @@ RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 def file_answer(request: HttpRequest, file: Path | StoredFile, *, sha256: str) -> HttpResponse:
     """The file, or the part of it that `Range` asks for; its hash is its ETag."""
-    stored = isinstance(file, StoredFile)
-    size, tag = file.size if stored else file.stat().st_size, f'"{sha256}"'
+    if isinstance(file, StoredFile):
+        size, pieces = file.size, partial(_stored_pieces, file)
+    else:
+        size, pieces = file.stat().st_size, partial(_pieces, file)
+    tag = f'"{sha256}"'
     if request.headers.get("If-None-Match") == tag:
         return HttpResponse(status=304, headers={"ETag": tag})
     # A part of an older file must not be glued to this one.
@@ -36,7 +40,7 @@ def file_answer(request: HttpRequest, file: Path | StoredFile, *, sha256: str) -
     begin, end = span
     whole = (begin, end) == (0, size)
     answer = StreamingHttpResponse(
-        _stored_pieces(file, begin, end) if stored else _pieces(file, begin, end),
+        pieces(begin, end),
         status=200 if whole else 206,
         content_type="application/octet-stream",
         headers={"ETag": tag, "Accept-Ranges": "bytes", "Content-Length": str(end - begin)},

@@ -40,7 +40,7 @@ def store_state() -> StoreState | None:
 
 
 def checkpoints_waiting() -> int:
-    """How many kept checkpoints of runs that stay lie on the disk of a node or of this server, not in the store."""
+    """How many kept checkpoints lie on the disk of a node or of this server and not in the store."""
     here = (Path(settings.ANNEAL_DATA_DIR) / "artifacts" / "checkpoints").glob("*/*")
     leaving = Removal.objects.filter(node=None, done=None).values("run_id")
     kept = Checkpoint.objects.filter(deleted=None).exclude(stored=F("sha256"))

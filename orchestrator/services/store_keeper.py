@@ -81,6 +81,7 @@ def confirm(store: Store, checkpoint_id: str, sha256: str) -> None:
 def look(store: Store) -> bool:
     """See whether the store works, note it for people, and free what is to go; whether it works."""
     try:
+        close_old_connections()
         store.probe()
         store_copies.leaving_free(store)
         store_copies.copies_forward(store)
