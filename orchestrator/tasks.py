@@ -7,7 +7,7 @@ from django.conf import settings
 
 from orchestrator.data_dir import alive_path
 from orchestrator.node.launch import order_take
-from orchestrator.services import compaction, placement, retention
+from orchestrator.services import compaction, placement, retention, store_keeper
 from orchestrator.services.pulse import pulse_touch
 from orchestrator.services.removals import removals_work
 from orchestrator.services.spans import spans_trim
@@ -46,6 +46,12 @@ def pack() -> int:
 def remove() -> None:
     """Go on with deleting runs."""
     removals_work()
+
+
+@shared_task
+def checkpoint_sent(checkpoint_id: str, sha256: str) -> None:
+    """Look for a checkpoint that its node says it has put into the artifact store."""
+    store_keeper.sent_note(str(checkpoint_id), str(sha256))
 
 
 @shared_task

@@ -23,6 +23,8 @@ from orchestrator.models import (
 from orchestrator.services.checkpoint_copies import copies_of, copies_remove
 from orchestrator.services.compaction import LOCK
 from orchestrator.services.hints import hint
+from orchestrator.services.store_copies import run_leaves
+from orchestrator.services.store_keeper import look_soon
 from trainer.disk import disk_bytes, folders_remove, run_folders
 
 if TYPE_CHECKING:
@@ -113,6 +115,8 @@ def _files(removal: Removal) -> None:
         return
     folders_remove(folders)
     copies_remove(removal.run_id)
+    run_leaves(removal.run_id)
+    look_soon()
     removal.done = timezone.now()
 
 
