@@ -233,6 +233,8 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
     from trainer.engine.orders import Orders
     from trainer.engine.progress import Report
     from trainer.engine.session import Session
+    from trainer.engine.shared_orders import SharedOrders
+    from trainer.followers import Followers
     from trainer.stacks import stacks_offer
 
     datasets: dict[str, Path] = {}
@@ -251,7 +253,8 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
         except ValueError as error:
             return _refuse(str(error))
         stacks_offer(attempt)
-        orders = Orders(run, attempt)
+        followers = Followers(attempt, spec) if spec.resources.world > 1 else None
+        orders = SharedOrders(run, attempt, followers) if followers else Orders(run, attempt)
         orders.listen()
         report.status("load", data=_opening(run, spec, attempt.number))
     except OSError as error:
@@ -267,8 +270,11 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
         voids=getattr(options, "void", ()),
     )
     try:
-        from trainer.engine.job import execute
-
+        if followers is not None:
+            followers.start()
+            from trainer.engine.together import lead as execute
+        else:
+            from trainer.engine.job import execute
         verdict = execute(session, spec)
     except BaseException as error:
         verdict = verdict_of(error)
@@ -276,6 +282,8 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
             import traceback
 
             traceback.print_exc()
+    if followers is not None:
+        verdict = followers.end(verdict)
     report.end(verdict)
     return verdict.exit_code
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer import registry
+from trainer.several import evaluation_problems, processes_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +17,9 @@ def contradictions(spec: RunSpec) -> list[str]:
     """One sentence per contradiction, each begins with the field: `section.field: what to change`."""
     found = list(_of_evaluation(spec))
     if spec.kind == "evaluate":
-        return found
+        return [*found, *evaluation_problems(spec)]
     found += [*_of_rewards(spec), *_of_reference(spec), *_of_coupling(spec), *_of_the_end(spec)]
+    found += processes_problems(spec)
     found += _of_rollouts(spec) if spec.online else _of_written_answers(spec)
     found += _of_reward_models(spec) if "score-head" in spec.objective.uses else []
     unknown = [name for name in spec.diagnostics if name not in registry.family("diagnostics")]

@@ -30,7 +30,7 @@ from trainer.reserve import Reserve, disk_is_full
 from trainer.rundir import AttemptDir, RunDir
 from trainer.stall import Told
 from trainer.tempo import TEMPO
-from trainer.verdict import Verdict, oom_kills, verdict_of_exit
+from trainer.verdict import Verdict, oom_kills, verdict_of_exit, word_read
 from trainer.vigil import Vigil
 
 if TYPE_CHECKING:
@@ -226,6 +226,9 @@ class Host:
             )
         if (stalled := self.vigil.verdict()) is not None:
             return stalled
+        if (word := word_read(self.attempt.word(0))) is not None:
+            # It ended itself, as another rank had died and it could not say so.
+            return word
         oom = oom_kills() > self.oom_before
         return verdict_of_exit(self.trainer.exit_code, last, oom_killed=oom, disk_full=disk_full)
 

@@ -2,7 +2,7 @@
 
 spec.json              {"sha256", "spec"}: the effective spec
 expectations.json      how long each phase of the run was silent at most
-attempt-K/             journal.jsonl  samples.jsonl  host.jsonl  log.txt  control.json  stacks.txt
+attempt-K/             journal.jsonl  samples.jsonl  host.jsonl  log.txt  control.json  stacks.txt  rank-R.json
 checkpoints/step-N/    Hugging Face format, `trainer/` for resuming, manifest.json
 checkpoints/best.json  {"step", "path", "metric", "value"} of the best checkpoint that is kept
 base/                  what an adapter stands on, where it was made on the spot; each step-N/base is linked to it
@@ -143,8 +143,12 @@ class AttemptDir:
         """What the trainer is at: the phase, the seconds that it may be silent in it, and why, a line each."""
         return self.path / "doing"
 
+    def word(self, rank: int) -> Path:
+        """How a rank of a training in several processes ended, where the trainer's journal could not be told."""
+        return self.path / f"rank-{rank}.json"
+
     def alive(self, name: str) -> Path:
-        """The file that host or ship touches for as long as it works."""
+        """The file that host, ship or `rank-R` touches for as long as it works."""
         return self.path / f"{name}.alive"
 
     @property

@@ -273,7 +273,14 @@ class Resources(Section):
 
     gpus: int | Literal["auto"] = "auto"
     """Graphics processors on each machine; `auto` takes one where the node has one, else none. Above 1 the
-    run waits until a node can start one training process per GPU, which none can yet. Healthy: auto."""
+    run trains with one process per GPU, which share each batch by whole prompts. Healthy: auto."""
+    processes: int = Field(0, ge=0, le=64)
+    """Training processes; 0 starts one per GPU, and one on a CPU. A number above 1 is for a CPU
+    (`gpus = 0`), where each has `cpus` threads (torchrun: nproc-per-node). Changes speed, never the
+    gradient. Healthy: 0. Unit: processes."""
+    sharding: Literal["none", "full"] = "none"
+    """What each of several processes holds of the model: `none` a copy, `full` a part of weights, gradients and
+    optimizer, each layer gathered when it is needed (torch's fully_shard). Healthy: none where a copy fits."""
     cpus: int = Field(1, ge=1)
     """Threads of the trainer on a CPU. Healthy: 1 for tiny models. Unit: threads."""
     min_vram_gb: float = Field(0, ge=0)
@@ -290,6 +297,11 @@ class Resources(Section):
         if isinstance(value, int) and not 0 <= value <= 64:
             raise ValueError('must be from 0 to 64, or "auto"')
         return value
+
+    @property
+    def world(self) -> int:
+        """Training processes on each machine."""
+        return self.processes or (self.gpus if isinstance(self.gpus, int) else 1) or 1
 
 
 def with_default_advantage(value: Any) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from trainer.events import EXIT_INVALID, EXIT_PAUSED, EXIT_STOPPED
+from trainer.rundir import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +30,31 @@ class Verdict:
     state: str
     cause: str
     message: str
+
+
+class Word(Protocol):
+    """What says how a process ended."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def cause(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+
+
+def word_write(path: Path, word: Word) -> None:
+    """Leave the word of a rank, which may not write the journal, for whoever does."""
+    data = {"state": word.state, "cause": word.cause, "message": word.message}
+    write_atomic(path, json.dumps(data))
+
+
+def word_read(path: Path) -> Verdict | None:
+    """The word that a rank left; None where it left none."""
+    try:
+        return Verdict(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def verdict_of_exit(

@@ -171,8 +171,8 @@ def _gpus_for(node: ThisNode, order: dict[str, Any]) -> list[int] | None:
     """
     if order["processes"] > PROCESSES_MOST:
         raise CannotPrepare(
-            f"resources.gpus: {node.name} starts one training process for a run, {order['processes']} "
-            "are ordered, and a second GPU would stand idle; set it to 1."
+            f"resources: {node.name} starts at most {PROCESSES_MOST} training processes for a run, and "
+            f"{order['processes']} are ordered; ask for fewer gpus or processes."
         )
     have = {gpu["index"] for gpu in gpus()}
     given: list[int] = order["gpus"]

@@ -32,6 +32,12 @@ def gpus_wanted(spec: dict[str, Any]) -> int | None:
     return 1 if resources.get("min_vram_gb") else None
 
 
+def processes_wanted(spec: dict[str, Any]) -> int:
+    """Training processes on each machine: one per GPU, or the number that the spec asks for on a CPU."""
+    asked = spec.get("resources", {}).get("processes", 0)
+    return max(gpus_wanted(spec) or 1, asked if isinstance(asked, int) else 1)
+
+
 def slots_needed(spec: dict[str, Any], node: Node) -> int:
     """Slots that a run takes: one per GPU where the node has GPUs, else one."""
     has_gpus = bool(node.inventory.get("gpus"))
@@ -68,7 +74,8 @@ def _said(node: Node, sentences: Iterator[str]) -> str:
 
 def _resources(spec: dict[str, Any], node: Node) -> Iterator[str]:
     wanted = spec.get("resources", {})
-    cpus, vram = wanted.get("cpus", 1), wanted.get("min_vram_gb", 0)
+    cpus = wanted.get("cpus", 1) * max(1, wanted.get("processes", 0))
+    vram = wanted.get("min_vram_gb", 0)
     have = node.inventory.get("gpus", [])
     large = [gpu for gpu in have if gpu.get("memory", 0) >= vram * GIB]
     least = gpus_wanted(spec) or 0
@@ -92,13 +99,13 @@ def _are(count: int) -> str:
 
 
 def _processes(spec: dict[str, Any], node: Node) -> Iterator[str]:
-    """One training process per GPU: a node says how many it can start for one run."""
-    told, needed = node.inventory.get("processes"), gpus_wanted(spec) or 1
+    """A node says how many training processes it can start for one run."""
+    told, needed = node.inventory.get("processes"), processes_wanted(spec)
     able = told if isinstance(told, int) else 1
     if needed > able:
         yield (
             f"starts {able} training process{'es' if able > 1 else ''} for a run, "
-            f"{needed} are needed (resources.gpus)"
+            f"{needed} are needed (resources.{'gpus' if gpus_wanted(spec) else 'processes'})"
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.models import State
 from orchestrator.planner.limits import MACHINES_MOST, PROCESSES_MOST
-from orchestrator.selectors.fitting import gpus_wanted
+from orchestrator.selectors.fitting import processes_wanted
 from trainer.escalation import GRACE, TERM_GRACE
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def deadlines(run: Run) -> str:
 def _never_starts(run: Run) -> bool:
     """Whether it asks for more processes or machines than this version starts for one run."""
     machines = run.spec.get("resources", {}).get("nodes", 1)
-    return (gpus_wanted(run.spec) or 1) > PROCESSES_MOST or int(machines) > MACHINES_MOST
+    return processes_wanted(run.spec) > PROCESSES_MOST or int(machines) > MACHINES_MOST
 
 
 def cause_words(run: Run) -> str:

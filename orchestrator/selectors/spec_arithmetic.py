@@ -20,7 +20,7 @@ def sentences(spec: RunSpec) -> list[str]:
     """What one step and the whole run amount to, one sentence each."""
     if spec.kind == "evaluate":
         return _evaluation(spec)
-    found = [_step(spec), _passes(spec), _whole(spec)]
+    found = [_step(spec), _shared(spec), _passes(spec), _whole(spec)]
     if spec.waits_for:
         found.insert(0, f"Starts when run {spec.waits_for} has its final checkpoint.")
     if spec.model.warm_start:
@@ -139,6 +139,18 @@ def _whole(spec: RunSpec) -> str:
     tokens = steps * tokens_per_step(spec)
     tail = f" Ends earlier after {' or '.join(limits)}." if limits else ""
     return f"{_number(steps)} steps = {made}, up to {_number(tokens)} tokens.{tail}"
+
+
+def _shared(spec: RunSpec) -> str:
+    """Who does how much of a step, where several processes train."""
+    world, rows = spec.resources.world, _rows(spec)
+    if world == 1:
+        return ""
+    least, most = rows // world, -(-rows // world)
+    each = _number(least) if least == most else f"{_number(least)} or {_number(most)}"
+    noun = "prompts" if spec.online else "rows"
+    parts = ", and the model is divided among them" if spec.resources.sharding == "full" else ""
+    return f"{world} processes share each step, {each} {noun} each{parts}."
 
 
 def _passes(spec: RunSpec) -> str:

@@ -85,12 +85,12 @@ def _doubts(spec: RunSpec) -> Iterator[Problem]:
 
 def _never_starts(spec: RunSpec) -> Iterator[Problem]:
     """What is planned and waits, because this version cannot start it."""
-    gpus, machines = spec.resources.gpus, spec.resources.nodes
-    if isinstance(gpus, int) and gpus > PROCESSES_MOST:
+    processes, machines = spec.resources.world, spec.resources.nodes
+    if processes > PROCESSES_MOST:
         yield Problem(
-            path="resources.gpus",
-            message=f"it would wait and not start: no node starts more than {PROCESSES_MOST} training process "
-            f"for a run yet, and {gpus} GPUs need {gpus}; set it to 1",
+            path=f"resources.{'gpus' if spec.resources.gpus else 'processes'}",
+            message=f"it would wait and not start: no node starts more than {PROCESSES_MOST} training processes "
+            f"for a run, and {processes} are needed; set it to {PROCESSES_MOST} or less",
         )
     if machines > MACHINES_MOST:
         yield Problem(

@@ -12,6 +12,7 @@ from orchestrator.models import Attempt, Desired, Process, Run
 from orchestrator.models.contact import LEASE
 from orchestrator.models.restart_policy import policy_stored
 from orchestrator.selectors.changes import past_changes
+from orchestrator.selectors.fitting import processes_wanted
 from orchestrator.selectors.inputs import checkpoint_place, inputs_of
 from orchestrator.selectors.reach import continues_here, newest_saved, resume_point
 from orchestrator.services.facts import event_add, run_change, run_locked
@@ -50,7 +51,7 @@ class Order:
     gpus: list[int]
     """Indices of the GPUs that it has on this node, for CUDA_VISIBLE_DEVICES."""
     processes: int
-    """Training processes, one per GPU, that are to be started (torchrun's --nproc-per-node)."""
+    """Training processes that the trainer is to have there: one per GPU, or as asked for on a CPU."""
 
 
 def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
@@ -93,7 +94,7 @@ def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
             past=past_changes(run),
             continues_here=continues_here(run, node, attempt),
             gpus=row.gpus,
-            processes=max(1, len(row.gpus)),
+            processes=max(len(row.gpus), processes_wanted(run.spec)),
         )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trainer.engine.dataset import Example
+    from trainer.engine.ranks import Ranks
     from trainer.engine.sampler import Sampled
 
 SAVED = {
@@ -111,6 +112,11 @@ class Buffer:
         of = self.sequences
         prompts = sum(len(of.prompts[of.prompt_of[answer]]) for answer in answers)
         return prompts, sum(len(of.answers[answer]) for answer in answers)
+
+    def dealt(self, ranks: Ranks, answers: Sequence[int]) -> list[int]:
+        """Which of some answers are worked on by this rank: whole groups, about as many tokens for each."""
+        of = self.sequences
+        return ranks.deal_groups(answers, of.prompt_of, [len(answer) for answer in of.answers])
 
     def minibatch(self, seed: int, step: int, turn: int, parts: int) -> list[int]:
         """The answers of update number `turn` on this batch, sampled at `step`: whole groups.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file, save_file
 
 from trainer.engine.adapted import BASE, adapter_write, is_adapted
+from trainer.engine.parts import parts_collect, parts_read
 from trainer.engine.snapshot import unflatten
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def publish(
     `may_publish` is called right before that and raises where another attempt has taken over.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f"{folder.name}.tmp-{label.attempt}-{os.getpid()}")
+    temporary = made_in(folder, label.attempt, os.getpid())
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
@@ -95,6 +96,11 @@ def publish(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return Published(folder, size, sha256_of(folder / MANIFEST))
+
+
+def made_in(folder: Path, attempt: int, pid: int) -> Path:
+    """Where the process `pid` makes the checkpoint that will be `folder`."""
+    return folder.with_name(f"{folder.name}.tmp-{attempt}-{pid}")
 
 
 def _write_model(folder: Path, policy: Policy, snapshot: Snapshot) -> None:
@@ -127,6 +133,8 @@ def _write_state(folder: Path, snapshot: Snapshot) -> None:
         "fingerprint": snapshot.fingerprint,
     }
     (folder / STATE).write_text(json.dumps(data, indent=1))
+    if snapshot.shapes:
+        parts_collect(folder, snapshot.part, snapshot.shapes, snapshot.ranks)
 
 
 @dataclass
@@ -144,7 +152,7 @@ class Saved:
 
 def read(folder: Path) -> Saved:
     """What `publish` wrote beside the weights."""
-    tensors = load_file(folder / STATE_TENSORS)
+    tensors = load_file(folder / STATE_TENSORS) | parts_read(folder)
     raw = json.loads((folder / STATE).read_text())
 
     def of(part: str) -> dict[str, torch.Tensor]:

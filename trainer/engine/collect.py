@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainer.engine.buffer import Buffer
+from trainer.engine.exchange import sampled_everywhere, scored_everywhere
 from trainer.engine.forward import token_scores
 from trainer.engine.packing import micro_batches
 from trainer.engine.rollout_metrics import rollout_metrics, samples_of
 from trainer.engine.sampler import SAMPLING_FACTOR, Sampling
 from trainer.engine.scoring import score
 from trainer.engine.seeds import sample_keys
+from trainer.engine.sharding import whole
 from trainer.methods import Outcomes
 
 if TYPE_CHECKING:
@@ -127,44 +129,54 @@ class Collector:
         """
         sequences = buffer.sequences
         buffer.ref_logp_NA = torch.zeros_like(buffer.old_logp_NA)
-        for rows, chosen in self.plan(buffer, range(len(sequences.answers))):
+        ranks = self.session.ranks
+        for rows, chosen in self.plan(buffer, buffer.dealt(ranks, range(len(sequences.answers)))):
             logp_BA = self.reference.token_logps(
                 sequences, chosen, rows, self.spec.rollout.temperature
             )
             buffer.ref_logp_NA[chosen, : logp_BA.shape[1]] = logp_BA.cpu()
+        # Each answer was read by one rank; the others have zeros there.
+        ranks.add(buffer.ref_logp_NA)
 
     def add_entropies(self, buffer: Buffer) -> None:
         """Entropies of the policy that sampled, where the engine has not told them."""
-        for chosen, _, entropy_BA in self._scores(buffer):
-            buffer.old_entropy_NA[chosen, : entropy_BA.shape[1]] = entropy_BA
+        buffer.old_entropy_NA = self._scores(buffer)[1]
 
     def add_old(self, buffer: Buffer) -> None:
         """The trainer's own log-probabilities as those that ratios compare with, and its entropies."""
         buffer.sampler_logp_NA = buffer.old_logp_NA
-        buffer.old_logp_NA = torch.zeros_like(buffer.sampler_logp_NA)
-        for chosen, logp_BA, entropy_BA in self._scores(buffer):
-            buffer.old_logp_NA[chosen, : logp_BA.shape[1]] = logp_BA
-            buffer.old_entropy_NA[chosen, : entropy_BA.shape[1]] = entropy_BA
+        buffer.old_logp_NA, buffer.old_entropy_NA = self._scores(buffer)
 
-    def _scores(self, buffer: Buffer) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-        """Answers of a micro-batch with the policy's log-probabilities and entropies, on the CPU."""
+    def _scores(self, buffer: Buffer) -> tuple[torch.Tensor, torch.Tensor]:
+        """The policy's log-probabilities and entropies (N, A) of all answers, on the CPU."""
         sequences, temperature = buffer.sequences, self.spec.rollout.temperature
-        with torch.no_grad():
-            for rows, chosen in self.plan(buffer, range(len(sequences.answers))):
+        ranks = self.session.ranks
+        logp_NA = torch.zeros_like(buffer.old_logp_NA)
+        entropy_NA = torch.zeros_like(logp_NA)
+        mine = buffer.dealt(ranks, range(len(sequences.answers)))
+        with torch.no_grad(), whole(self.policy, ranks):
+            for rows, chosen in self.plan(buffer, mine):
                 scores = token_scores(
                     self.policy, sequences, chosen, rows=rows, temperature=temperature
                 )
                 logp_BA, entropy_BA, _ = scores.padded()
-                yield chosen, logp_BA.cpu(), entropy_BA.cpu()
+                logp_NA[chosen, : logp_BA.shape[1]] = logp_BA.cpu()
+                entropy_NA[chosen, : entropy_BA.shape[1]] = entropy_BA.cpu()
+        # Each answer was read by one rank; the others have zeros there.
+        for found_NA in (logp_NA, entropy_NA):
+            ranks.add(found_NA)
+        return logp_NA, entropy_NA
 
     def add_values(self, buffer: Buffer, critic: Critic) -> None:
         """What the critic expects before it learns from this batch."""
-        sequences = buffer.sequences
+        sequences, ranks = buffer.sequences, self.session.ranks
         buffer.value_NA = torch.zeros_like(buffer.old_logp_NA)
+        mine = buffer.dealt(ranks, range(len(sequences.answers)))
         with torch.no_grad():
-            for rows, chosen in self.plan(buffer, range(len(sequences.answers))):
+            for rows, chosen in self.plan(buffer, mine):
                 value_BA = critic.values(sequences, chosen, rows)
                 buffer.value_NA[chosen, : value_BA.shape[1]] = value_BA.cpu()
+        ranks.add(buffer.value_NA)
 
     def plan(self, buffer: Buffer, wanted: Sequence[int]) -> Iterator[tuple[list[Row], list[int]]]:
         """Micro-batches of the wanted answers: rows, and the answers in them."""
@@ -202,16 +214,24 @@ class Collector:
     ) -> list[Sampled]:
         greedy = Sampling(self.spec.rollout.max_new_tokens, temperature=0.0)
         how = greedy if purpose == "greedy" else self.how
-        return self.policy.generator.sample(
-            [example.prompt for example in examples],
-            sample_keys(self.spec.seed, purpose, step, list(range(len(examples))), answers),
-            how,
-            budget=SAMPLING_FACTOR * self._budget,
-            tick=self.session.tick,
-        )
+        # A draw depends on the prompt's number in the batch, not on who draws it.
+        mine = self.session.ranks.share(len(examples))
+        with whole(self.policy, self.session.ranks):
+            sampled = self.policy.generator.sample(
+                [examples[index].prompt for index in mine],
+                sample_keys(self.spec.seed, purpose, step, list(mine), answers),
+                how,
+                budget=SAMPLING_FACTOR * self._budget,
+                tick=self.session.tick,
+            )
+        return sampled_everywhere(self.session.ranks, sampled, mine.start)
 
     def _score(self, examples: Sequence[Example], sampled: Sequence[Sampled]) -> Scored:
-        return score(self.policy, self.spec.rewards, examples, sampled, self.session.tick)
+        ranks = self.session.ranks
+        share = ranks.share(len(examples))
+        mine = [item for item in sampled if item.prompt in share]
+        scored = score(self.policy, self.spec.rewards, examples, mine, self.session.tick)
+        return scored_everywhere(ranks, scored)
 
     def _add_advantages(
         self,

@@ -10,17 +10,22 @@ second forward pass. The model draws nothing at random in between: it has no dro
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from trainer.engine.ranks import ALONE
+from trainer.engine.sharding import idle, whole
 from trainer.methods import Loss
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trainer.engine.packing import Row
+    from trainer.engine.policy import Policy
+    from trainer.engine.ranks import Ranks
     from trainer.methods import Objective
 
 
@@ -35,6 +40,7 @@ class Part:
 class Divided(Protocol):
     """An optimizer batch, divided into micro-batches."""
 
+    policy: Policy
     size: int
     """Members: pairs, or answers."""
     parts: Sequence[Part]
@@ -48,28 +54,39 @@ class Divided(Protocol):
         """Fields of the batch that need the policy, (members, width); one width for all parts."""
 
 
-def losses_of(objective: Objective, divided: Divided) -> Iterator[Loss]:
+def losses_of(objective: Objective, divided: Divided, ranks: Ranks = ALONE) -> Iterator[Loss]:
     """The losses to differentiate one after the other; their gradients sum to that of the whole batch.
 
-    Without gradients (evaluation) a coupled objective sees all members of `divided` at once as well.
+    Without gradients (evaluation) a coupled objective sees all members of `divided` at once as well. Where ranks
+    share a batch, the parts are those of this one.
     """
-    if objective.couples and len(divided.parts) > 1:
-        yield from _coupled(objective, divided)
-        return
-    for part in divided.parts:
-        fields = divided.forward(part)
-        yield objective.loss(replace(divided.batch(part.members), **fields))
+    rounds = ranks.most(len(divided.parts)) if ranks.sharded else 0
+    if objective.couples and (len(divided.parts) > 1 or not ranks.alone):
+        yield from _coupled(objective, divided, ranks)
+    else:
+        for part in divided.parts:
+            fields = divided.forward(part)
+            yield objective.loss(replace(divided.batch(part.members), **fields))
+    if rounds:
+        yield from idle(divided.policy, rounds - len(divided.parts))
 
 
-def _coupled(objective: Objective, divided: Divided) -> Iterator[Loss]:
-    fields = _without_gradient(divided)
+def _coupled(objective: Objective, divided: Divided, ranks: Ranks) -> Iterator[Loss]:
+    with whole(divided.policy, ranks) if ranks.sharded else nullcontext():
+        fields = _without_gradient(divided)
+    for values in fields.values():
+        # Each member was read by one rank; the others have zeros there.
+        ranks.add(values)
     leaves = [fields[name].requires_grad_() for name in divided.with_gradient]
     loss = objective.loss(replace(divided.batch(range(divided.size)), **fields))
     if not loss.value.requires_grad:
-        yield loss
+        if ranks.first:
+            yield loss
         return
     gradients = torch.autograd.grad(loss.value, leaves, allow_unused=True, materialize_grads=True)
-    yield replace(loss, value=loss.value.detach())
+    if ranks.first:
+        # All ranks have computed the same.
+        yield replace(loss, value=loss.value.detach())
     for part in divided.parts:
         again = divided.forward(part)
         value = sum(
@@ -82,12 +99,12 @@ def _coupled(objective: Objective, divided: Divided) -> Iterator[Loss]:
 
 
 def _without_gradient(divided: Divided) -> dict[str, torch.Tensor]:
-    """What `forward` gives, for all members in order."""
-    whole: dict[str, torch.Tensor] = {}
+    """What `forward` gives for the members of all parts, in order; zeros for the others."""
+    found: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         for part in divided.parts:
             for name, values in divided.forward(part).items():
-                if name not in whole:
-                    whole[name] = values.new_zeros(divided.size, *values.shape[1:])
-                whole[name][part.members] = values
-    return whole
+                if name not in found:
+                    found[name] = values.new_zeros(divided.size, *values.shape[1:])
+                found[name][part.members] = values
+    return found

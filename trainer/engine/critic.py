@@ -17,6 +17,7 @@ import torch
 
 from trainer.engine.adapted import is_adapted, merged
 from trainer.engine.forward import hidden_states
+from trainer.engine.ranks import ALONE
 from trainer.engine.update import Diverged
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from trainer.engine.means import Means
     from trainer.engine.packing import Row, Sequences
     from trainer.engine.policy import Policy
+    from trainer.engine.ranks import Ranks
     from trainer.methods import Optimizer
 
 PREFIX = "critic/"
@@ -55,9 +57,10 @@ class Critic:
         """Before the losses of an update."""
         self.optimizer.zero_grad(set_to_none=True)
 
-    def clip(self, max_grad_norm: float, means: Means) -> None:
-        """After the losses of an update. Raises Diverged before any weight is touched."""
+    def clip(self, max_grad_norm: float, means: Means, ranks: Ranks = ALONE) -> None:
+        """After the losses of an update, on all ranks. Raises Diverged before any weight is touched."""
         parameters = [parameter for _, parameter in self._named()]
+        ranks.add_gradients(parameters)
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)

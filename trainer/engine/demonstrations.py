@@ -14,6 +14,8 @@ from trainer.engine.forward import token_scores
 from trainer.engine.noise import Noise
 from trainer.engine.offline import Offline, fitted, sequences_of
 from trainer.engine.packing import micro_batches, padding
+from trainer.engine.ranks import ALONE
+from trainer.engine.sharding import idle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.engine.dataset import Example
     from trainer.engine.means import Means
     from trainer.engine.policy import Policy
+    from trainer.engine.ranks import Ranks
     from trainer.engine.state import State
     from trainer.methods import Loss, Objective
     from trainer.spec import Batch
@@ -43,6 +46,7 @@ class DemonstrationLearner(Offline):
             means,
             self.session.tick,
             noise=noise,
+            ranks=self.session.ranks,
         )
 
 
@@ -55,19 +59,24 @@ def demonstration_losses(
     tick: Callable[[], None],
     *,
     noise: Noise | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Loss]:
-    """The losses of demonstrations, by micro-batches; used for training and, without gradient, for eval."""
+    """The losses of demonstrations, by micro-batches; used for training and, without gradient, for eval.
+
+    `ranks` share the examples; weights are those of all of them.
+    """
     sequences = sequences_of(examples)
     width = max(len(answer) for answer in sequences.answers)
     whole = Demonstrations(mask_BT=trained_mask(examples, width).to(policy.device))
     weight_NT = objective.token_weights(whole)
     plan = micro_batches(
         sequences,
-        range(len(sequences.answers)),
+        ranks.deal([len(example.prompt) + len(example.answers[0]) for example in examples]),
         budget=how.tokens_per_microbatch,
         shared=policy.shared_prefix,
         packed=how.packing == "rows",
     )
+    rounds = ranks.most(len(plan)) if ranks.sharded else 0
     for rows in plan:
         tick()
         chosen = [answer for row in rows for answer in row.answers]
@@ -84,6 +93,7 @@ def demonstration_losses(
         means.add("entropy", float(entropy_BT.sum()), float(batch.mask_BT.sum()))
         means.add("batch/pad_frac", *padding(rows))
         yield loss
+    yield from idle(policy, rounds - len(plan))
 
 
 def trained_mask(examples: Sequence[Example], width: int) -> torch.Tensor:

@@ -20,6 +20,7 @@ from trainer.engine.rollout_metrics import samples_of
 from trainer.engine.sampler import SAMPLING_FACTOR, Sampling
 from trainer.engine.scoring import score
 from trainer.engine.seeds import sample_keys
+from trainer.engine.sharding import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +61,7 @@ class Evaluation:
         """`eval/SOURCE/...` of every source, and `eval/...`: the mean by the sources' weights."""
         found: dict[str, float] = {}
         weighted: dict[str, tuple[float, float]] = {}
-        with torch.no_grad():
+        with torch.no_grad(), whole(self.policy, self.session.ranks):
             for part in self.parts:
                 values = self._of_part(part, step)
                 found |= {f"eval/{part.name}/{key}": value for key, value in values.items()}
@@ -126,15 +127,17 @@ class Evaluation:
         return _renamed(means, {**MARGINS, "label_accuracy": "label_accuracy"})
 
     def _sampled(self, part: Part, step: int) -> dict[str, float]:
-        spec, means = self.spec, Means()
+        spec, means, ranks = self.spec, Means(), self.session.ranks
         per_prompt = spec.evaluation.samples_per_prompt
         how = Sampling(
             spec.evaluation.max_new_tokens or spec.rollout.max_new_tokens,
             spec.evaluation.temperature,
         )
         for first in range(0, len(part.examples), SLICE):
-            piece = part.examples[first : first + SLICE]
-            numbers = list(range(first, first + len(piece)))
+            # Each rank samples and scores its part of a slice.
+            mine = ranks.share(len(part.examples[first : first + SLICE]))
+            numbers = [first + index for index in mine]
+            piece = [part.examples[number] for number in numbers]
             keys = sample_keys(spec.seed, f"eval/{part.name}", 0, numbers, per_prompt)
             sampled = self.policy.generator.sample(
                 [example.prompt for example in piece],
@@ -158,6 +161,7 @@ class Evaluation:
             if first == 0 and not spec.online:
                 zeros = [0.0] * len(sampled)
                 self.session.report.write_samples(samples_of(step, piece, sampled, scored, zeros))
+        means.over(ranks)
         return means.values()
 
 

@@ -43,7 +43,8 @@ def fingerprint(
         "spec": spec.model_dump(mode="json"),
         "code": _code(spec),
         "model": {
-            "architecture": type(policy.model).__name__,
+            # A model that is divided among ranks is of a class of its own, named after the model's.
+            "architecture": type(policy.model).__name__.removeprefix("FSDP"),
             "shapes": digest_of([[n, list(p.shape)] for n, p in policy.model.named_parameters()]),
             "vocabulary": digest_of(sorted(policy.tokenizer.get_vocab().items())),
             "frozen": weights_digest(policy.model, frozen=True),

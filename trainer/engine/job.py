@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,17 +25,17 @@ from trainer.engine.pairs import PairLearner
 from trainer.engine.rankings import RankingLearner, outputs_wanted
 from trainer.engine.resume import content_check, resume_point, spec_check, spec_edited
 from trainer.engine.saving import Saver
+from trainer.engine.sharding import optimizer_load, shard
 from trainer.engine.start_speed import decode_seconds
 from trainer.engine.state import State
 from trainer.metrics import WARM_UP_PREFIX
 from trainer.rundir import write_atomic
+from trainer.several import processes_problems
 from trainer.spans import TRAINER
 from trainer.spec import spec_hash
 from trainer.specfile import spec_load
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trainer.engine.dataset import Part
     from trainer.engine.loop import Learner
     from trainer.engine.policy import Policy
@@ -58,14 +59,17 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
         device = device_pick(spec.resources.gpus)
         spec = _with_dtype(spec, dtype_pick(spec.model.dtype, device))
         engine, why = engine_pick(spec, device)
+        if engine == "vllm" and not session.ranks.alone:
+            engine, why = "native", "auto: vLLM samples for one training process only so far"
         spec = _with_engine(spec, engine)
         if spec.online:
             spec = spec.model_copy(update={"correction": spec.makes_good})
         spec_edited(session)
-        resumed = resume_point(session, session.run) if spec.kind == "train" else None
+        resumed = _resume_point(session, session.run) if spec.kind == "train" else None
         if resumed is not None:
             spec_check(session, resumed, spec)
-        session.run.spec_write(spec)
+        if session.ranks.first:
+            session.run.spec_write(spec)
         job = Job(session, spec, device)
     if resumed is None and spec.model.warm_start:
         job.warm_up()
@@ -78,6 +82,13 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
     if spec.kind == "evaluate":
         return job.evaluate(policy)
     return job.train(policy, resumed)
+
+
+def _resume_point(session: Session, folder: RunDir) -> Path | None:
+    """The checkpoint to go on from: the first process looks, and removes what is left over."""
+    found = resume_point(session, folder) if session.ranks.first else None
+    said = session.ranks.told(None if found is None else str(found))
+    return None if said is None else Path(said)
 
 
 def _with_dtype(spec: RunSpec, dtype: str) -> RunSpec:
@@ -101,6 +112,9 @@ def _announce(
     message = f"{weights / 1e6:.2f} M weights on {policy.device}, {spec.model.dtype}"
     if resumed is not None:
         message += f", from {resumed.name}"
+    if not session.ranks.alone:
+        message += f"; {session.ranks.size} processes"
+        message += ", each with a part of the model" if session.ranks.sharded else ""
     if spec.online:
         message += f"; rollouts by {policy.generator.name} ({engine_why})"
     data: dict[str, Any] = {
@@ -115,6 +129,8 @@ def _announce(
         "rollout_engine": policy.generator.name,
         "rollout_engine_why": engine_why,
         "speed": _speed(spec, policy),
+        "processes": session.ranks.size,
+        "sharding": spec.resources.sharding,
         "resumed_from": resumed.name if resumed else "",
     }
     session.report.status("load", data=data, message=message)
@@ -168,9 +184,12 @@ class Job:
             raise ValueError("model.warm_start: the recipe has a warm-up of its own; name that one")
         model = self.spec.model.model_copy(update={"warm_start": ""})
         keep = recipe.checkpoint.model_copy(update={"keep_last": 1, "keep_best": 0})
-        return recipe.model_copy(
-            update={"model": model, "seed": self.spec.seed, "checkpoint": keep}
-        )
+        resources = self.spec.resources
+        update = {"model": model, "seed": self.spec.seed, "checkpoint": keep}
+        warm = recipe.model_copy(update={**update, "resources": resources})
+        if resources.world > 1 and (problems := list(processes_problems(warm))):
+            raise ValueError(f"model.warm_start: {problems[0]}")
+        return warm
 
     def _outputs(self, spec: RunSpec | None, parts: list[Part]) -> tuple[str, ...]:
         """The scores that the model must end in; none where it ends in a vocabulary."""
@@ -210,25 +229,29 @@ class Job:
     def warm_up(self) -> None:
         """Run the warm-up's recipe, or what is left of it."""
         assert self.warm_spec is not None
-        models, spec = self.models, self.warm_spec
-        if models.warm_done.exists():
+        models, spec, ranks = self.models, self.warm_spec, self.session.ranks
+        if ranks.told(models.warm_done.exists()):
             return
         with bad_input():
-            resumed = resume_point(self.session, models.warm_run)
+            resumed = _resume_point(self.session, models.warm_run)
             if resumed is not None:
                 spec_check(self.session, resumed, spec)
             policy = models.warm_policy(resumed)
             parts_encode(self.warm_parts, policy, spec.data, spec.objective.learns_from)
         loop = self._loop(spec, policy, self.warm_parts, None, resumed, models.warm_run)
         loop.run()
-        models.warm_run.path.mkdir(exist_ok=True)
-        done = {"step": loop.state.step, "elapsed": loop.elapsed()}
-        write_atomic(models.warm_done, json.dumps(done))
+        if ranks.first:
+            models.warm_run.path.mkdir(exist_ok=True)
+            done = {"step": loop.state.step, "elapsed": loop.elapsed()}
+            write_atomic(models.warm_done, json.dumps(done))
+        # The others read what the first one has written.
+        ranks.wait()
 
     def train(self, policy: Policy, resumed: Path | None) -> Verdict:
         """Train to the end of the budget."""
-        with bad_input():
-            self.models.base_keep(policy)
+        if self.session.ranks.first:
+            with bad_input():
+                self.models.base_keep(policy)
         loop = self._loop(
             self.spec, policy, self.train_parts, self.eval_parts, resumed, self.session.run
         )
@@ -250,7 +273,10 @@ class Job:
     ) -> Loop:
         """A training at its first step, or where its checkpoint in `folder` stood."""
         randomness.seed_all(spec.seed)
-        warm = folder is not self.session.run
+        warm, ranks = folder is not self.session.run, self.session.ranks
+        if ranks.sharded:
+            with bad_input():
+                shard(policy, ranks)
         cursor = Cursor(parts, spec.curriculum, spec.seed)
         saved = None if resumed is None else checkpoint.read(resumed)
         state = State(visited=cursor.start()) if saved is None else State.from_json(saved.state)
@@ -265,6 +291,8 @@ class Job:
         reference = self.models.reference(policy, saver.start, warm=warm)
         changes = None
         if not warm:
+            # The orders that it begins with are read when it is made.
+            self.session.orders.agree(state.elapsed, 0.0)
             past, done = past_changes(folder, self.session.attempt.number, self.session.voids)
             changes = Changes(self.session.orders, past, done, state.knobs)
         learner = _learner(spec.objective)(self.session, spec, policy, reference, cursor)
@@ -272,7 +300,10 @@ class Job:
         if eval_parts:
             evaluation = Evaluation(self.session, spec, policy, eval_parts, learner)
         if saved is not None:
-            optimizer.load_state_dict(saved.optimizer)
+            if ranks.sharded:
+                optimizer_load(optimizer, saved.optimizer)
+            else:
+                optimizer.load_state_dict(saved.optimizer)
             reference.restore(saved.buffers)
             learner.restore(saved.buffers)
             learner.dials = state.dials or learner.dials
@@ -291,7 +322,7 @@ class Job:
             changes=changes,
             phase="warm-up" if warm else "train",
             prefix=WARM_UP_PREFIX if warm else "",
-            peak_flops=_peak_flops(policy),
+            peak_flops=ranks.size * _peak_flops(policy),
         )
 
     def evaluate(self, policy: Policy) -> Verdict:

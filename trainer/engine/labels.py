@@ -15,7 +15,9 @@ from trainer.engine.coupled import Part, losses_of
 from trainer.engine.forward import token_scores
 from trainer.engine.offline import Offline, fitted, mask_of, sequences_of
 from trainer.engine.packing import Sequences, micro_batches
+from trainer.engine.ranks import ALONE
 from trainer.engine.reference_scores import ReferenceScores
+from trainer.engine.sharding import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from trainer.engine.means import Means
     from trainer.engine.packing import Row
     from trainer.engine.policy import Policy
+    from trainer.engine.ranks import Ranks
     from trainer.engine.reference import Reference
     from trainer.engine.session import Session
     from trainer.engine.state import State
@@ -42,7 +45,7 @@ class LabelLearner(Offline):
 
     def losses(self, state: State, means: Means) -> Iterator[Loss]:
         """The summed losses of the micro-batches."""
-        return label_losses(self, self.examples, self.known)
+        return label_losses(self, self.examples, self.known, self.session.ranks)
 
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
         """The reference scores: recomputed in another batch they would differ in the last bit."""
@@ -57,9 +60,11 @@ def label_losses(
     learner: LabelLearner,
     examples: Sequence[Example],
     known: ReferenceScores,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Loss]:
-    """The losses of labelled answers, by micro-batches."""
-    return losses_of(learner.spec.objective, DividedLabels(learner, examples, known))
+    """The losses of labelled answers, by micro-batches; `ranks` share the answers."""
+    divided = DividedLabels(learner, examples, known, ranks)
+    return losses_of(learner.spec.objective, divided, ranks)
 
 
 class DividedLabels:
@@ -73,12 +78,15 @@ class DividedLabels:
         learner: LabelLearner,
         examples: Sequence[Example],
         known: ReferenceScores,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.learner, self.examples, self.known = learner, examples, known
-        policy, objective = learner.policy, learner.spec.objective
+        self.learner, self.examples, self.known, self.ranks = learner, examples, known, ranks
+        self.policy = policy = learner.policy
+        objective = learner.spec.objective
         self.size = len(examples)
         self.sequences = sequences_of(examples)
         self.width = max(len(answer) for answer in self.sequences.answers)
+        self.mine = ranks.deal([len(e.prompt) + len(e.answers[0]) for e in examples])
         mask_NT = mask_of(self.sequences.answers, self.width).to(policy.device)
         good_N = torch.tensor([bool(e.row["label"]) for e in examples], device=policy.device)
         self.whole = Labelled(
@@ -97,6 +105,11 @@ class DividedLabels:
             Part(sorted(answer for row in rows for answer in row.answers), rows)
             for rows in self._plan(self.sequences)
         ]
+        if "reference" in objective.uses and not ranks.alone and known.lack(examples):
+            # Known to all ranks, whichever of them has the answer next time.
+            for part in self.parts:
+                self._score_reference(part)
+            known.share(ranks, [examples[answer] for answer in self.mine])
 
     def batch(self, members: Sequence[int]) -> Labelled:
         """The batch of some answers, without the policy's log-probabilities."""
@@ -152,7 +165,7 @@ class DividedLabels:
         mask_NT = mask_of(answers, self.width).to(learner.policy.device)
         weight_NT = learner.spec.objective.score_weights(mask_NT, mask_NT)
         score_N, ref_score_N = weight_NT.new_zeros(count), weight_NT.new_zeros(count)
-        with torch.no_grad():
+        with torch.no_grad(), whole(learner.policy, self.ranks):
             for rows in self._plan(others):
                 learner.session.tick()
                 members = sorted(answer for row in rows for answer in row.answers)
@@ -161,13 +174,15 @@ class DividedLabels:
                 ref_BT = learner.reference.token_logps(others, members, rows, 1.0)
                 score_N[members] = (weight_NT[members] * logp_BT).sum(-1)
                 ref_score_N[members] = (weight_NT[members] * fitted(ref_BT, self.width)).sum(-1)
+        for values_N in (score_N, ref_score_N):
+            self.ranks.add(values_N)
         self.whole.other_score_N, self.whole.ref_other_score_N = score_N, ref_score_N
 
     def _plan(self, sequences: Sequences) -> list[list[Row]]:
         batch = self.learner.spec.batch
         return micro_batches(
             sequences,
-            range(len(sequences.answers)),
+            self.mine,
             budget=batch.tokens_per_microbatch,
             shared=self.learner.policy.shared_prefix,
             packed=batch.packing == "rows",

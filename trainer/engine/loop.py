@@ -85,6 +85,10 @@ class Loop:
     """Before every metric key: "warmup/" during the warm-up."""
     peak_flops: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    _now: float = field(init=False, default=0.0)
+    """Seconds of training at the beginning of this turn, the same on every rank."""
+    _norm: float = field(init=False, default=0.0)
+    """Of the last gradient."""
     _launched: RunSpec = field(init=False)
     """The spec without live changes."""
     _refused: Mapping[str, object] | None = field(init=False, default=None)
@@ -103,6 +107,7 @@ class Loop:
         with self.saver:
             try:
                 while True:
+                    self._now = session.orders.agree(self.elapsed(), self._norm)
                     self._apply_knobs()
                     done, asked = self._done(), self._asked()
                     self._evaluate(done is not None or "evaluate" in asked)
@@ -130,7 +135,7 @@ class Loop:
             if by_steps:
                 return Verdict("finished", "finished", f"all {state.step} steps done")
             return Verdict("finished", "budget", f"{budget.max_epochs:g} epochs done")
-        if budget.max_minutes and self.elapsed() >= 60 * budget.max_minutes:
+        if budget.max_minutes and self._now >= 60 * budget.max_minutes:
             return Verdict("finished", "budget", f"{budget.max_minutes:g} minutes are over")
         return None
 
@@ -170,10 +175,12 @@ class Loop:
                     lr=lr,
                     max_grad_norm=spec.optimizer.max_grad_norm,
                     tick=session.tick,
+                    ranks=session.ranks,
                 )
         except Diverged as error:
             self._report(step, values | error.args[0], means)
             raise Failure("nan", f"step {step}: {_what_diverged(error.args[0])}") from error
+        self._norm = values["grad_norm"]
         answer_tokens = self.learner.answer_tokens()
         tokens = self.learner.commit(state)
         state.num_tokens += tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trainer.engine.ranks import Ranks
     from trainer.methods import Loss
 
 
@@ -37,6 +38,23 @@ class Means:
             self.highest(key, value)
         for key, value in loss.minima.items():
             self.lowest(key, value)
+
+    def over(self, ranks: Ranks, loss: float = 0.0) -> float:
+        """Join with what the other ranks have collected, on every rank alike; returns the sum of all losses."""
+        if ranks.alone:
+            return loss
+        told = [loss, self._sums, self._maxima, self._minima]
+        self._sums, self._maxima, self._minima = {}, {}, {}
+        total = 0.0
+        for _, (one, sums, maxima, minima) in ranks.gather({}, told):
+            total += one
+            for key, (part, count) in sums.items():
+                self.add(key, part, count)
+            for key, value in maxima.items():
+                self.highest(key, value)
+            for key, value in minima.items():
+                self._minima[key] = min(value, self._minima.get(key, value))
+        return total
 
     def count(self, key: str) -> float:
         """How many items a mean stands on."""

@@ -14,6 +14,7 @@ import torch
 if TYPE_CHECKING:
     from trainer.correction import Correction, Level
     from trainer.engine.means import Means
+    from trainer.engine.ranks import Ranks
     from trainer.engine.session import Session
 
 HIGHEST_LOG = 20.0
@@ -59,7 +60,7 @@ class Mismatch:
         self.plan = plan
         self._tokens = self._gap = self._kl = self._factor = 0.0
         self._worst = 0.0
-        self._rho: list[tuple[float, float, float]] = []
+        self._rho = [0.0, 0.0, 0.0]
         """Sum, sum of squares and count."""
         self._least, self._most = math.inf, -math.inf
         self._capped = self._rejected = 0.0
@@ -85,7 +86,8 @@ class Mismatch:
         rho_BT = rho_of(log_rho_BT, mask_BT, level).double()
         some_B = mask_BT.any(-1)
         rho_M = rho_BT[mask_BT] if level == "token" else rho_BT[some_B, 0]
-        self._rho.append((float(rho_M.sum()), float((rho_M**2).sum()), float(len(rho_M))))
+        found = (float(rho_M.sum()), float((rho_M**2).sum()), float(len(rho_M)))
+        self._rho = [before + more for before, more in zip(self._rho, found, strict=True)]
         self._least = min(self._least, float(rho_M.min()))
         self._most = max(self._most, float(rho_M.max()))
         if plan.weight != "none":
@@ -94,6 +96,25 @@ class Mismatch:
             rejecting_BT = rho_of(log_rho_BT, mask_BT, plan.reject)
             out_BT = (rejecting_BT < plan.reject_below) | (rejecting_BT > plan.reject_above)
             self._rejected += float(out_BT[mask_BT].sum())
+
+    def over(self, ranks: Ranks) -> None:
+        """Join with what the other ranks have seen."""
+        if ranks.alone:
+            return
+        sums = [self._tokens, self._gap, self._kl, self._factor, self._capped, self._rejected]
+        note = {
+            "sums": [*sums, *self._rho],
+            "most": [self._worst, self._most],
+            "least": self._least,
+        }
+        notes = [note for _, note in ranks.gather({}, note)]
+        totals = [sum(column) for column in zip(*(note["sums"] for note in notes), strict=True)]
+        self._tokens, self._gap, self._kl, self._factor, self._capped, self._rejected = totals[:6]
+        self._rho = totals[6:]
+        self._worst, self._most = (
+            max(column) for column in zip(*(note["most"] for note in notes), strict=True)
+        )
+        self._least = min(note["least"] for note in notes)
 
     @property
     def gen_kl(self) -> float:
@@ -113,7 +134,7 @@ class Mismatch:
         means.highest("rollout/logp_diff_max", self._worst)
         means.add("gen_kl_error", self._kl, self._tokens)
         means.add("token_mult_prob_error", self._factor, self._tokens)
-        total, squares, count = (sum(part) for part in zip(*self._rho, strict=True))
+        total, squares, count = self._rho
         means.add("sampling/importance_sampling_ratio/mean", total, count)
         means.highest("sampling/importance_sampling_ratio/max", self._most)
         means.lowest("sampling/importance_sampling_ratio/min", self._least)

@@ -23,6 +23,7 @@ from trainer.engine.offline import fitted
 from trainer.engine.packing import padding
 from trainer.engine.progression import total_steps
 from trainer.engine.rollout_metrics import Ratios, ahead_metrics
+from trainer.engine.sharding import idle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -138,14 +139,17 @@ class OnlineLearner:
         means.add("groups/skipped_tokens_frac", skipped, whole.tokens)
         if self.critic is not None:
             self.critic.zero_grad()
-        if skipped:
+        ranks = self.session.ranks
+        if skipped and ranks.first:
             # Without a forward pass they still count in every denominator of the loss.
             quiet = rows_of(whole, silent_B.nonzero()[:, 0].tolist())
             quiet.logp_BT, quiet.entropy_BT = quiet.old_logp_BT, quiet.old_entropy_BT
             yield objective.loss(quiet)
         ratios, gap = Ratios(), Mismatch(self.spec.makes_good)
         heard = [answer for answer in self.mine if not silent_B[place[answer]]]
-        for rows, chosen in self._collector.plan(buffer, heard):
+        plan = list(self._collector.plan(buffer, buffer.dealt(ranks, heard)))
+        rounds = ranks.most(len(plan)) if ranks.sharded else 0
+        for rows, chosen in plan:
             means.add("batch/pad_frac", *padding(rows))
             part = rows_of(whole, [place[answer] for answer in chosen])
             self._forward(buffer, part, rows, chosen)
@@ -159,14 +163,17 @@ class OnlineLearner:
                 entropy = part.entropy_BT.detach()[part.mask_BT]
                 means.add("entropy", float(entropy.sum()), len(entropy))
             yield objective.loss(part)
+        yield from idle(self.policy, rounds - len(plan))
+        ratios.over(ranks)
         ratios.report(means)
         if buffer.sampler_logp_NA is None:
+            gap.over(ranks)
             gap.report_rejected(means)
             if state.updates_done == 0:
                 gap.report(means)
                 self.alarm.look(gap, self.session, stale=buffer.oldest)
         if self.critic is not None:
-            self.critic.clip(self.spec.optimizer.max_grad_norm, means)
+            self.critic.clip(self.spec.optimizer.max_grad_norm, means, ranks)
 
     def _whole(self, buffer: Buffer) -> Rollouts:
         """The answers of this update with the weights of their tokens: micro-batches are slices of it."""

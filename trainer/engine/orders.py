@@ -53,6 +53,13 @@ class Orders:
         """The newest order; None where nobody has given one."""
         return self._reader.given()
 
+    def agree(self, elapsed: float, norm: float) -> float:
+        """Settle what holds for a turn of the loop; returns the seconds of training that count.
+
+        Given are those of this process, and the norm of its last gradient. One process agrees with itself.
+        """
+        return elapsed
+
     def check(self, *, now: bool = False) -> None:
         """Raise Halt when the run is to end. Cheap: the file is looked at a few times a second."""
         moment = time.monotonic()

@@ -15,6 +15,7 @@ from trainer.engine.coupled import Part, losses_of
 from trainer.engine.forward import token_scores
 from trainer.engine.offline import Offline, fitted, mask_of, sequences_of
 from trainer.engine.packing import micro_batches
+from trainer.engine.ranks import ALONE
 from trainer.engine.reference_scores import ReferenceScores
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from trainer.engine.dataset import Cursor, Example
     from trainer.engine.means import Means
     from trainer.engine.policy import Policy
+    from trainer.engine.ranks import Ranks
     from trainer.engine.reference import Reference
     from trainer.engine.session import Session
     from trainer.engine.state import State
@@ -41,7 +43,7 @@ class PairLearner(Offline):
 
     def losses(self, state: State, means: Means) -> Iterator[Loss]:
         """The summed losses of the micro-batches."""
-        return pair_losses(self, self.examples, self.known)
+        return pair_losses(self, self.examples, self.known, self.session.ranks)
 
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
         """The reference scores: recomputed in another batch they would differ in the last bit."""
@@ -56,9 +58,11 @@ def pair_losses(
     learner: PairLearner,
     examples: Sequence[Example],
     known: ReferenceScores,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Loss]:
-    """The losses of pairs, by micro-batches that never divide a pair."""
-    return losses_of(learner.spec.objective, DividedPairs(learner, examples, known))
+    """The losses of pairs, by micro-batches that never divide a pair; `ranks` share the pairs."""
+    divided = DividedPairs(learner, examples, known, ranks)
+    return losses_of(learner.spec.objective, divided, ranks)
 
 
 class DividedPairs:
@@ -72,9 +76,11 @@ class DividedPairs:
         learner: PairLearner,
         examples: Sequence[Example],
         known: ReferenceScores,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.learner, self.examples, self.known = learner, examples, known
-        policy, objective = learner.policy, learner.spec.objective
+        self.policy = policy = learner.policy
+        objective = learner.spec.objective
         self.size = len(examples)
         self.sequences = sequences_of(examples)
         self.width = max(len(answer) for answer in self.sequences.answers)
@@ -91,9 +97,10 @@ class DividedPairs:
         )
         self.whole.nll_weight_BT = objective.token_weights(self.whole)
         batch = learner.spec.batch
+        mine = ranks.deal([len(e.prompt) + sum(map(len, e.answers)) for e in examples])
         plan = micro_batches(
             self.sequences,
-            range(len(self.sequences.answers)),
+            [answer for pair in mine for answer in (2 * pair, 2 * pair + 1)],
             budget=batch.tokens_per_microbatch,
             shared=policy.shared_prefix,
             packed=batch.packing == "rows",
@@ -104,6 +111,11 @@ class DividedPairs:
             Part(sorted({of[answer] for row in rows for answer in row.answers}), rows)
             for rows in plan
         ]
+        if "reference" in objective.uses and not ranks.alone and known.lack(examples):
+            # Known to all ranks, whichever of them has the pair next time.
+            for part in self.parts:
+                self._score_reference(part)
+            known.share(ranks, [examples[pair] for pair in mine])
 
     def batch(self, members: Sequence[int]) -> Pairs:
         """The batch of some pairs, without the policy's log-probabilities."""

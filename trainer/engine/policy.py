@@ -17,7 +17,7 @@ import torch
 from trainer.engine.generation import Native
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from trainer.engine.generation import Generator
 
@@ -48,6 +48,8 @@ class Policy:
     """What was changed about the model while it was loaded, in sentences for people."""
     compact_head: bool = False
     """The output layer may be applied to scored positions alone."""
+    hidden_states_of: Callable[..., torch.Tensor] | None = None
+    """How a model that is divided among ranks gives last hidden states (`sharding`)."""
     version: int = 0
     """Counts the optimizer steps of this process: whoever holds a copy of the weights sees that it is old."""
     generator: Generator = field(init=False, repr=False)
@@ -102,9 +104,15 @@ class Policy:
         self, ids_RT: torch.Tensor, position_RT: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """Last hidden states; without a mask attention is causal."""
-        return self.model.base_model(
-            input_ids=ids_RT, position_ids=position_RT, attention_mask=mask, use_cache=False
-        ).last_hidden_state
+        inputs = {
+            "input_ids": ids_RT,
+            "position_ids": position_RT,
+            "attention_mask": mask,
+            "use_cache": False,
+        }
+        if self.hidden_states_of is not None:
+            return self.hidden_states_of(**inputs)
+        return self.model.base_model(**inputs).last_hidden_state
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits of hidden states."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trainer.engine.dataset import Example
+    from trainer.engine.ranks import Ranks
 
 DIGEST_BYTES = 16
 
@@ -42,6 +43,16 @@ class ReferenceScores:
     def of(self, examples: Sequence[Example], device: torch.device) -> torch.Tensor:
         """The scores (E, K). Raises KeyError for an example that was not scored."""
         return torch.tensor([self._known[_key(example)] for example in examples], device=device)
+
+    def share(self, ranks: Ranks, mine: Sequence[Example]) -> None:
+        """Tell the other ranks the scores of `mine`, and learn theirs: all ranks know the same afterwards."""
+        if ranks.alone:
+            return
+        names = [_key(example) for example in mine]
+        values = torch.tensor([self._known[name] for name in names], dtype=torch.float64)
+        for tensors, told in ranks.gather({"values": values}, [name.hex() for name in names]):
+            for name, scores in zip(told, tensors["values"].tolist(), strict=True):
+                self._known.setdefault(bytes.fromhex(name), tuple(scores))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """For the checkpoint."""

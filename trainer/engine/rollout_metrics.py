@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.engine.buffer import Buffer
     from trainer.engine.dataset import Example
     from trainer.engine.means import Means
+    from trainer.engine.ranks import Ranks
     from trainer.engine.sampler import Sampled
     from trainer.engine.scoring import Scored
 
@@ -176,6 +177,14 @@ class Ratios:
         self._count += len(difference)
         self._sum += float(ratio.sum())
         self._squares += float((ratio**2).sum())
+
+    def over(self, ranks: Ranks) -> None:
+        """Join with what the other ranks have seen: the effective sample size is no mean of theirs."""
+        if ranks.alone:
+            return
+        mine = [self._count, self._sum, self._squares]
+        columns = zip(*(note for _, note in ranks.gather({}, mine)), strict=True)
+        self._count, self._sum, self._squares = (sum(column) for column in columns)
 
     def report(self, means: Means) -> None:
         """Nothing where no token was forwarded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.engine import checkpoint
 from trainer.engine.failure import Halt
 from trainer.engine.fingerprint import fingerprint, orders_digest
+from trainer.engine.parts import part_offer
 from trainer.engine.retention import prune
 from trainer.engine.snapshot import Snapshot
 from trainer.engine.writer import Writer
@@ -63,20 +65,32 @@ class Saver:
 
     def __post_init__(self) -> None:
         background = self.spec.checkpoint.background
-        self._writer: Writer[Done] = Writer(self.session.report.tick, background=background)
+        self._writer: Writer[Done | None] = Writer(self.session.report.tick, background=background)
 
     def save(
         self, state: State, buffers: dict[str, torch.Tensor], metrics: dict[str, float], final: bool
     ) -> None:
         """Copy the run as it stands and write the copy. Waits for the save before; raises its error."""
         self._tell(self._writer.wait())
+        ranks = self.session.ranks
+        if not (ranks.first or ranks.sharded):
+            return
+        # Where the model is divided, every rank gives its part.
         snapshot = Snapshot.take(
             self.policy,
             self.optimizer,
             state=state.to_json(),
             buffers=buffers,
             fingerprint=self.fingerprint | {"orders": orders_digest(self.cursor, state.visited)},
+            ranks=ranks,
         )
+        leader = ranks.told(os.getpid()) if ranks.sharded else os.getpid()
+        if not ranks.first:
+            folder, attempt = self.folder.checkpoint(state.step), self.session.attempt.number
+            made_in = checkpoint.made_in(folder, attempt, leader)
+            if snapshot.shapes:
+                self._writer.start(partial(part_offer, made_in, ranks.rank, snapshot.part))
+            return
         label = checkpoint.Label(
             self.session.attempt.number, state.step, metrics, final, self._about
         )
@@ -114,6 +128,8 @@ class Saver:
 
     def announce(self, folder: Path) -> None:
         """Tell of the checkpoint a run goes on from, when its attempt was killed before it could."""
+        if not self.session.ranks.first:
+            return
         published, manifest = checkpoint.published(folder), checkpoint.manifest_of(folder)
         told = _told(self.session.run)
         if self.silent or any(event["sha256"] == published.sha256 for event in told):
@@ -142,8 +158,11 @@ class Saver:
                 # The run has ended by the first error: that is the one to be told.
                 self.session.report.alert("error", "checkpoint", f"the last save failed: {second}")
 
-    def _tell(self, finished: list[Done]) -> None:
+    def _tell(self, finished: Sequence[Done | None]) -> None:
         for done in [] if self.silent else finished:
+            if done is None:
+                # Another rank's part: the first one tells of the whole.
+                continue
             self.session.report.checkpoint(
                 step=done.label.step,
                 path=done.published.path.relative_to(self.session.run.path).as_posix(),

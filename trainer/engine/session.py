@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trainer.engine.clock import Clock
+from trainer.engine.ranks import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from trainer.engine.orders import Orders
     from trainer.engine.progress import Report
+    from trainer.engine.ranks import Ranks
     from trainer.rundir import AttemptDir, RunDir
 
 
@@ -33,6 +35,8 @@ class Session:
     voids: Sequence[tuple[int, int]] = ()
     """(attempt, step) of each rollback: what attempts up to that one did behind that step is void."""
     clock: Clock = field(default_factory=Clock)
+    ranks: Ranks = ALONE
+    """The processes that train together, as this one sees them."""
 
     def __post_init__(self) -> None:
         self.clock.entered = self.report.enter

@@ -13,11 +13,15 @@ import torch
 
 from trainer.engine import randomness
 from trainer.engine.adapted import adapter_weights, is_adapted
+from trainer.engine.parts import divided
+from trainer.engine.ranks import ALONE
+from trainer.engine.sharding import weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from trainer.engine.policy import Policy
+    from trainer.engine.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,11 @@ class Snapshot:
     """Of the optimizer, the learner's buffers, and the random states."""
     fingerprint: dict[str, Any] = field(default_factory=dict)
     """What the state belongs to: see `fingerprint`."""
+    part: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Of a model that is divided among ranks: this rank's rows of the optimizer's tensors (`parts`)."""
+    shapes: dict[str, Any] = field(default_factory=dict)
+    """The whole shapes of those tensors."""
+    ranks: int = 1
 
     @classmethod
     def take(
@@ -44,15 +53,29 @@ class Snapshot:
         state: dict[str, Any],
         buffers: Mapping[str, torch.Tensor],
         fingerprint: dict[str, Any],
+        ranks: Ranks = ALONE,
     ) -> Snapshot:
-        """Copy. Called in the training's own thread, between two steps."""
+        """Copy. Called in the training's own thread, between two steps, and where the model is divided by all
+        ranks, of which the first one gets the weights."""
         model = policy.model
-        weights = adapter_weights(model) if is_adapted(model) else model.state_dict()
+        weights = (
+            adapter_weights(model) if is_adapted(model) else weights_of(model, keep=ranks.first)
+        )
         tensors: dict[str, torch.Tensor] = {}
         plain = flatten(optimizer.state_dict(), "optimizer", tensors)
+        part, shapes = divided(tensors)
         tensors |= {f"learner/{name}": value for name, value in buffers.items()}
         tensors |= {f"rng/{name}": value for name, value in randomness.states().items()}
-        return cls(state, _copied(weights), plain, _copied(tensors), fingerprint)
+        return cls(
+            state,
+            _copied(weights),
+            plain,
+            _copied(tensors),
+            fingerprint,
+            _copied(part),
+            shapes,
+            ranks.size,
+        )
 
 
 def _copied(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainer.engine.ranks import ALONE
+from trainer.engine.sharding import full, settle
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from trainer.engine.means import Means
     from trainer.engine.policy import Policy
+    from trainer.engine.ranks import Ranks
     from trainer.methods import Loss
 
 
@@ -28,8 +32,9 @@ def optimizer_step(
     lr: float,
     max_grad_norm: float,
     tick: Callable[[], None],
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """Sum the gradients of the micro-batches, clip, step. Returns loss, grad_norm and learning_rate.
+    """Sum the gradients of the micro-batches of all ranks, clip, step. Returns loss, grad_norm and learning_rate.
 
     Raises Diverged, with the values as its argument, before the weights are touched.
     """
@@ -42,11 +47,16 @@ def optimizer_step(
         total += float(loss.value.detach())
         means.add_loss(loss)
         tick()
+    total = means.over(ranks, total)
+    if ranks.sharded:
+        settle(policy)
+    else:
+        ranks.add_gradients(parameters)
     if all(parameter.grad is None for parameter in parameters):
         # Every token was silent: the moments still decay, as they would with a gradient of zero.
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm or math.inf)
+    norm = full(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm or math.inf))
     values = {"loss": total, "grad_norm": float(norm), "learning_rate": lr}
     if not (math.isfinite(total) and math.isfinite(values["grad_norm"])):
         optimizer.zero_grad(set_to_none=True)

@@ -196,8 +196,11 @@ def test_a_new_hosts_gpus_stay_taken_until_it_has_noted_itself(node, monkeypatch
 
 
 def test_what_this_version_cannot_start_is_refused_with_a_sentence(node):
-    with pytest.raises(CannotPrepare, match=r"resources.gpus: n1 starts one training process"):
-        launch._gpus_for(node, order(gpus=[0, 1], processes=2))
+    with pytest.raises(
+        CannotPrepare, match=r"n1 starts at most 16 training processes for a run, and 17"
+    ):
+        launch._gpus_for(node, order(gpus=[], processes=17))
+    assert launch._gpus_for(node, order(gpus=[0, 1], processes=2)) == [0, 1]
     with pytest.raises(CannotPrepare, match="was to use GPU 7, and does not see it"):
         launch._gpus_for(node, order(gpus=[7]))
 
@@ -208,4 +211,4 @@ def test_a_machine_without_gpus_hides_none(node, monkeypatch):
 
 
 def test_the_inventory_says_how_many_processes_a_run_may_have(tmp_path):
-    assert machine.inventory(tmp_path)["processes"] == machine.PROCESSES_MOST == 1
+    assert machine.inventory(tmp_path)["processes"] == machine.PROCESSES_MOST == 16

@@ -65,6 +65,14 @@ def test_reused_answers_are_counted_once() -> None:
     assert "120 steps = 960 prompts, 15 360 answers" in words
 
 
+def test_processes_that_share_a_step_are_told_of() -> None:
+    assert "processes share" not in said(GRPO)
+    words = said(with_parts(GRPO, resources={"gpus": 4}))
+    assert "4 processes share each step, 4 prompts each." in words
+    words = said(with_parts(GRPO, resources={"gpus": 0, "processes": 3, "sharding": "full"}))
+    assert "3 processes share each step, 5 or 6 prompts each, and the model is divided" in words
+
+
 def test_a_batch_in_parts_is_counted_once_for_all_of_them() -> None:
     parts = {"prompts_per_step": 16, "minibatches": 4}
     words = said(with_parts(GRPO, batch=parts))
@@ -130,15 +138,23 @@ def test_a_likely_mistake_is_pointed_at(parts: dict[str, Any], path: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("knob", "words"), [("gpus", "2 GPUs need 2"), ("nodes", "2 are asked for")]
+    ("knob", "number", "words", "most"),
+    [
+        ("gpus", 17, "17 are needed", "16 or less"),
+        ("processes", 17, "17 are needed", "16 or less"),
+        ("nodes", 2, "2 are asked for", "1"),
+    ],
 )
-def test_what_this_version_cannot_start_is_said_before_the_launch(knob: str, words: str) -> None:
-    for part in (GRPO, {**GRPO, "kind": "evaluate"}):
-        review = spec_review(with_parts(part, resources={knob: 2}))
-        assert review["errors"] == []
-        told = {one["path"]: one["message"] for one in review["warnings"]}[f"resources.{knob}"]
-        assert told.startswith("it would wait and not start") and words in told
-        assert told.endswith("set it to 1")
+def test_what_this_version_cannot_start_is_said_before_the_launch(
+    knob: str, number: int, words: str, most: str
+) -> None:
+    batch = {"prompts_per_step": 64}
+    others = {"gpus": 0} if knob == "processes" else {}
+    review = spec_review(with_parts(GRPO, batch=batch, resources={**others, knob: number}))
+    assert review["errors"] == []
+    told = {one["path"]: one["message"] for one in review["warnings"]}[f"resources.{knob}"]
+    assert told.startswith("it would wait and not start") and words in told
+    assert told.endswith(f"set it to {most}")
     assert f"resources.{knob}" not in warned(with_parts(GRPO, resources={knob: 1}))
 
 

@@ -29,6 +29,12 @@ def test_a_claim_gives_the_order_and_the_lease(joined, launch):
     assert lease_check(order.lease_token) == attempt
 
 
+def test_an_order_says_how_many_processes_are_to_train(joined, launch):
+    node, run = joined(), launch(resources={"gpus": 0, "processes": 3})
+    schedule()
+    assert run_claim(node=node, run_id=run.pk, attempt=1).processes == 3
+
+
 def test_a_second_delivery_loses(joined, launch):
     node, run = joined(), launch()
     schedule()

@@ -96,6 +96,14 @@ def test_every_waiting_run_says_why(joined, launch):
     [
         ({"resources": {"gpus": 1}}, "has no GPU, 1 is needed"),
         ({"resources": {"cpus": 9}}, "has 4 CPU threads, 9 are needed"),
+        (
+            {"resources": {"gpus": 0, "processes": 9}},
+            "starts 8 training processes for a run, 9 are needed (resources.processes)",
+        ),
+        (
+            {"resources": {"gpus": 0, "processes": 3, "cpus": 2}},
+            "has 4 CPU threads, 6 are needed",
+        ),
         ({"resources": {"labels": ["fast"]}}, "lacks the label fast"),
         ({"resources": {"min_vram_gb": 8}}, "has no GPU, 1 is needed"),
     ],
