@@ -164,23 +164,22 @@ class MismatchAlarm:
         if self._rings:
             return
         self._rings = True
-        session.report.alert(
-            "warning", "mismatch", _words(kl, factor, stale), data={"gen_kl_error": kl}
-        )
+        session.report.alert("warning", "mismatch", _words(found, stale), data={"gen_kl_error": kl})
 
 
-def _words(kl: float, factor: float, stale: int) -> str:
-    gap = (
+def _words(found: Mismatch, stale: int) -> str:
+    kl, factor, plan = found.gen_kl, found.mult_prob_error, found.plan
+    said = (
         f"sampler and trainer are apart: generation KL {kl:.2g} nats a token (healthy: up to {GEN_KL_MOST:g}), "
-        f"probabilities differ by {100 * (factor - 1):.2g} % on average (healthy: up to 1 %)"
+        f"probabilities differ by {100 * (factor - 1):.2g} % on average (healthy: up to 1 %); "
     )
     if stale:
-        plural = "s" if stale > 1 else ""
-        return (
-            f"{gap}; answers are up to {stale} version{plural} old, which "
-            'correction.old_policy = "trainer" with correction.weight = "token" makes good'
-        )
-    return (
-        f"{gap}; weights are the same, so it is arithmetic: use float32 for sampling, the native engine, or "
-        'correction.old_policy = "trainer" with correction.weight = "token"'
-    )
+        said += f"answers are up to {stale} batch{'es' if stale > 1 else ''} old; "
+    else:
+        said += "weights are the same, so it is arithmetic; "
+    if plan.weight != "none":
+        return said + f"{plan.weight} weights make it good, up to correction.weight_cap"
+    remedy = 'correction.old_policy = "trainer" with correction.weight = "token"'
+    if stale:
+        return said + f"{remedy} makes it good, or lower rollout.max_staleness"
+    return said + f"use float32 for sampling, the native engine, or {remedy}"

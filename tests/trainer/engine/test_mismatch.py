@@ -172,11 +172,12 @@ def test_three_policies_clip_around_the_trainer_and_weigh_by_the_sampler(session
     assert values["correction/capped_frac"] == pytest.approx(float((rho_M > 2).double().mean()))
     seen = watch(learner, monkeypatch)
     _, _, values = gradient(learner, state)
-    audible = [batch for batch in seen if bool((batch.logp_BT != batch.old_logp_BT).any())]
+    audible = [batch for batch in seen if batch.logp_BT.requires_grad]
     assert audible
     for batch in audible:
         # The policy has not moved yet: ratios are 1 to the trainer, and the weights are the gap.
-        assert float((batch.logp_BT - batch.old_logp_BT)[batch.mask_BT].abs().max()) < 1e-5
+        moved_BT = batch.logp_BT.detach() - batch.old_logp_BT
+        assert float(moved_BT[batch.mask_BT].abs().max()) < 1e-5
         gap_BT = torch.where(batch.mask_BT, batch.old_logp_BT - batch.sampler_logp_BT, 0.0)
         assert torch.allclose(batch.correction_BT, gap_BT.exp().clamp(max=2))
     assert "gen_kl_error" not in values
@@ -224,8 +225,8 @@ def test_the_alarm_rings_once_until_the_gap_has_closed(session, monkeypatch):
     monkeypatch.setattr(session.report, "alert", lambda *args, **more: said.append(args))
     alarm, mask_BT = MismatchAlarm(), torch.ones(1, 100, dtype=torch.bool)
 
-    def look(gap, stale=0):
-        found = Mismatch(Correction().resolved(0))
+    def look(gap, stale=0, **correction):
+        found = Mismatch(Correction(**correction).resolved(0))
         found.add(torch.full((1, 100), gap), torch.zeros(1, 100), mask_BT)
         alarm.look(found, session, stale)
 
@@ -237,4 +238,8 @@ def test_the_alarm_rings_once_until_the_gap_has_closed(session, monkeypatch):
     assert first[:2] == ("warning", "mismatch") and "arithmetic" in first[2]
     look(1e-4)
     look(0.1, stale=3)
-    assert len(said) == 2 and "up to 3 versions old" in said[1][2]
+    assert len(said) == 2 and "up to 3 batches old" in said[1][2]
+    look(1e-4)
+    look(0.1, stale=1, old_policy="trainer")
+    # Who corrects already is not told to.
+    assert "1 batch old; token weights make it good" in said[2][2] and "=" not in said[2][2]
