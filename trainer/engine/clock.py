@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
     from trainer.spans import Span
 
-PARTS = (
-    "data", "rollout", "wait", "reward", "logprob", "update", "sync", "eval", "checkpoint", "other",
-)  # fmt: skip
+PARTS = ("data", "rollout", "reward", "logprob", "update", "sync", "eval", "checkpoint", "other")
 
 
 class Clock:
