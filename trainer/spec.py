@@ -177,7 +177,21 @@ class Rollout(Section):
 
     engine: Literal["auto", "native", "vllm"] = "auto"
     """What samples: `native` is the trainer's own, `vllm` needs trainer/requirements-vllm.txt and samples with
-    a copy of the weights in the trainer's process; `auto` picks and says why."""
+    a copy of the weights; `auto` picks and says why."""
+    placement: Literal["colocated", "server"] = "colocated"
+    """Where it samples: in the trainer's process, or in processes of its own beside it that are handed the
+    weights through shared memory (TRL: vllm_mode). Healthy: colocated; server where sampling and learning
+    are to overlap or several GPUs are there."""
+    replicas: int = Field(1, ge=1, le=64)
+    """Processes that sample side by side, each with a copy of the weights; for `placement` = "server".
+    Healthy: 1; as many as there are GPUs or cores to spare. Unit: processes."""
+    tensor_parallel: int = Field(1, ge=1, le=64)
+    """GPUs that hold one copy of vLLM's model in parts; for `placement` = "server". Healthy: 1 where the
+    model fits one GPU. Unit: GPUs."""
+    sleep_level: int = Field(0, ge=0, le=2)
+    """What a colocated vLLM gives back of the GPU's memory while the trainer learns (TRL:
+    vllm_enable_sleep_mode): 0 nothing, 1 its cache and, to host memory, its weights, 2 both, and the weights
+    are handed over anew. A CPU has nothing to give back. Healthy: 0; 1 or 2 where memory is short."""
     memory_share: float = Field(0.3, gt=0, lt=1)
     """Share of the GPU's memory that vLLM takes for its copy of the weights and its cache; a CPU gets what
     one step needs. Healthy: 0.2 to 0.5. Unit: share."""

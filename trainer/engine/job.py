@@ -70,10 +70,13 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
         session.tick()
         job.encode(policy)
         policy.generator = generator_make(spec, policy, job.probe(), session.tick)
-    _announce(session, spec, policy, job, resumed, why)
-    if spec.kind == "evaluate":
-        return job.evaluate(policy)
-    return job.train(policy, resumed)
+    try:
+        _announce(session, spec, policy, job, resumed, why)
+        if spec.kind == "evaluate":
+            return job.evaluate(policy)
+        return job.train(policy, resumed)
+    finally:
+        policy.generator.close()
 
 
 def _with_dtype(spec: RunSpec, dtype: str) -> RunSpec:
@@ -98,7 +101,7 @@ def _announce(
     if resumed is not None:
         message += f", from {resumed.name}"
     if spec.online:
-        message += f"; rollouts by {policy.generator.name} ({engine_why})"
+        message += f"; rollouts by {_placed(spec, policy)} ({engine_why})"
     data: dict[str, Any] = {
         "spec_hash": spec_hash(spec),
         "device": str(policy.device),
@@ -110,6 +113,8 @@ def _announce(
         "shared_prefix": policy.shared_prefix,
         "rollout_engine": policy.generator.name,
         "rollout_engine_why": engine_why,
+        "rollout_placement": spec.rollout.placement,
+        "rollout_replicas": spec.rollout.replicas,
         "resumed_from": resumed.name if resumed else "",
     }
     session.report.status("load", data=data, message=message)
@@ -118,6 +123,15 @@ def _announce(
     for name, reasons in data["dropped"].items():
         text = ", ".join(f"{why}: {count}" for why, count in reasons.items())
         session.report.alert("warning", "rows-dropped", f"{name}: rows left out ({text})")
+
+
+def _placed(spec: RunSpec, policy: Policy) -> str:
+    """Engine and placement in words."""
+    if spec.rollout.placement == "colocated":
+        return policy.generator.name
+    number = spec.rollout.replicas
+    processes = "a process of its own" if number == 1 else f"{number} processes of its own"
+    return f"{policy.generator.name} in {processes}"
 
 
 class Job:
