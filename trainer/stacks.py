@@ -38,17 +38,18 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def stacks_offer(attempt: AttemptDir) -> None:
     """Let host read our stacks, and write them to stacks.txt on SIGUSR1. Called in the trainer."""
-    readable_by(os.getppid())
+    stacks_allow(os.getppid())
     with contextlib.suppress(OSError, ValueError, AttributeError):
         # Kept open for as long as we live: the handler writes to its descriptor.
         file = attempt.stacks.open("ab", buffering=0)
         faulthandler.register(signal.SIGUSR1, file=file, all_threads=True)
 
 
-def readable_by(watcher: int) -> None:
-    """Where Yama guards processes only an ancestor may read one; py-spy is not ours but the watcher's child."""
+def stacks_allow(reader: int) -> None:
+    """Let a process and its children read our memory. Where Yama guards processes, only an ancestor may, and
+    py-spy is not ours but our parent's child."""
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PTRACER, watcher, 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PTRACER, reader, 0, 0, 0)
 
 
 def stacks_of(pids: Sequence[int], own: Path) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from trainer.engine.handover import Layout, Memory
 from trainer.engine.served import Served, ServedNative, ServedVllm
 from trainer.engine.tickets import answers_pack, ticket_unpack
 from trainer.engine.wire import Frame, Wire, ready
-from trainer.stacks import readable_by
+from trainer.stacks import stacks_allow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ class Server:
         """Build the engine, then serve. Raises Ended."""
         hello = self._first()
         torch.set_num_threads(int(hello["threads"]))
-        readable_by(int(hello["watcher"]))
+        stacks_allow(int(hello["watcher"]))
         if hello["engine"] == "vllm":
             # Loaded where it is wanted: vLLM takes seconds to import, and most machines have none.
             from trainer.engine.vllm_generator import explained  # noqa: PLC0415

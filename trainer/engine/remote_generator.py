@@ -241,13 +241,14 @@ class RemoteGenerator:
         *,
         budget: int | None = None,
     ) -> None:
-        """Put a batch in line and return; keys (P, S). Raises ValueError when the number is in use."""
+        """Put a batch in line and return; keys (P, S). Numbers below 0 are `sample`'s own, which the native
+        engine draws before the others. Raises ValueError when the number is in use."""
         if ticket in self._open or ticket in self._finished:
             raise ValueError(f"ticket {ticket} has been handed in and not been taken away")
         vllm_cannot = how.truncates and self.policy.vocabulary > KEPT_VOCABULARY
         if self.name == "vllm" and vllm_cannot:
             raise Failure("bad-input", no_truncation(self.policy.vocabulary))
-        whole = Ticket(ticket, prompts, keys, how, budget or self._budget)
+        whole = Ticket(ticket, prompts, keys, how, budget or self._budget, urgent=ticket < 0)
         if not whole.answers:
             self._finished[ticket] = []
             return
@@ -293,7 +294,7 @@ class RemoteGenerator:
         budget: int,
         tick: Callable[[], None],
     ) -> list[Sampled]:
-        """Answers in the order of `keys` (P, S) by the policy as it stands, behind what is in line already."""
+        """Answers in the order of `keys` (P, S) by the policy as it stands."""
         self.sync()
         ticket = next(self._synchronous)
         self.submit(ticket, prompts, keys, how, budget=budget)

@@ -73,7 +73,7 @@ class ServedNative:
         self.policy = Policy(model, None, device, dtype, eos_ids=eos, pad_id=told["pad_id"])
         self._own = {**dict(model.named_buffers()), **dict(model.named_parameters())}
         self._line: deque[Ticket] = deque()
-        self._dropped = False
+        self._working = self._dropped = False
 
     @property
     def busy(self) -> bool:
@@ -107,19 +107,22 @@ class ServedNative:
         return probe_logps(self.policy, ids)
 
     def accept(self, ticket: Ticket) -> None:
-        """Put it at the end of the line."""
-        self._line.append(ticket)
+        """Put it at the end of the line; one that somebody waits for, behind the one in hand."""
+        if ticket.urgent:
+            self._line.insert(int(self._working), ticket)
+        else:
+            self._line.append(ticket)
 
     def drop(self, number: int) -> None:
         """The one in hand ends at its next token."""
-        if self._line and self._line[0].number == number:
+        if self._working and self._line[0].number == number:
             self._dropped = True
         else:
             self._line = deque(each for each in self._line if each.number != number)
 
     def work(self, between: Callable[[], None]) -> list[tuple[int, list[Sampled]]]:
         """Sample the first ticket of the line whole."""
-        ticket, self._dropped = self._line[0], False
+        ticket, self._working, self._dropped = self._line[0], True, False
 
         def tick() -> None:
             between()
@@ -139,6 +142,7 @@ class ServedNative:
         except _Dropped:
             return []
         finally:
+            self._working = False
             self._line.popleft()
         return [(ticket.number, answers)]
 

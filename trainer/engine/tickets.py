@@ -31,6 +31,8 @@ class Ticket:
     how: Sampling
     budget: int
     """Tokens of a chunk of the native engine."""
+    urgent: bool = False
+    """The trainer waits for it: it goes before those that are drawn ahead."""
 
     @property
     def answers(self) -> int:
@@ -52,6 +54,7 @@ def ticket_pack(ticket: Ticket) -> tuple[dict[str, Any], bytes]:
         "samples": ticket.keys_PS.shape[1],
         "how": asdict(ticket.how),
         "budget": ticket.budget,
+        "urgent": ticket.urgent,
     }
     ids = np.fromiter((token for prompt in ticket.prompts for token in prompt), dtype=np.int64)
     return header, np.ascontiguousarray(ticket.keys_PS, np.uint64).tobytes() + ids.tobytes()
@@ -64,7 +67,14 @@ def ticket_unpack(frame: Frame) -> Ticket:
     keys = np.frombuffer(frame.body, np.uint64, count).reshape(len(lengths), header["samples"])
     ids = np.frombuffer(frame.body, np.int64, offset=8 * count)
     prompts = [piece.tolist() for piece in _pieces(ids, lengths)]
-    return Ticket(header["ticket"], prompts, keys, Sampling(**header["how"]), header["budget"])
+    return Ticket(
+        header["ticket"],
+        prompts,
+        keys,
+        Sampling(**header["how"]),
+        header["budget"],
+        header["urgent"],
+    )
 
 
 def answers_pack(number: int, answers: list[Sampled]) -> tuple[dict[str, Any], bytes]:

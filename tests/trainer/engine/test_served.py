@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -160,19 +162,38 @@ def state_put(policy, state):
 def test_a_ticket_that_nobody_wants_leaves_the_line(tmp_path):
     policy = make_policy()
     served, how = made(policy, tmp_path), Sampling(12)
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):
         served.accept(ticket(policy, how, number))
-    assert served.waiting == 48
-    served.drop(2)
+    assert served.waiting == 64
+    for number in (1, 3):
+        served.drop(number)
     ticks = iter(range(100))
 
     def between():
         if next(ticks) == 3:
-            served.drop(1)
+            served.drop(2)
 
     assert served.work(between) == [] and next(ticks) == 4
     ((number, answers),) = served.work(nothing)
-    assert number == 3 and len(answers) == 16 and not served.busy
+    assert number == 4 and len(answers) == 16 and not served.busy
+
+
+def test_what_the_trainer_waits_for_goes_before_what_is_drawn_ahead(tmp_path):
+    policy = make_policy()
+    served, how = made(policy, tmp_path), Sampling(6)
+    for number in (1, 2):
+        served.accept(ticket(policy, how, number))
+    ticks = iter(range(100))
+
+    def between():
+        if next(ticks) == 2:
+            served.accept(replace(ticket(policy, how, 3), urgent=True))
+
+    done = [number for _ in range(3) for number, _ in served.work(between)]
+    assert done == [1, 3, 2]
+    served.accept(ticket(policy, how, 4))
+    served.accept(replace(ticket(policy, how, 5), urgent=True))
+    assert [number for _ in range(2) for number, _ in served.work(nothing)] == [5, 4]
 
 
 def test_a_model_that_no_configuration_describes_is_refused(tmp_path):

@@ -23,7 +23,7 @@ HOW = Sampling(7, 0.7, top_p=0.9, top_k=3, min_p=0.1)
 
 def ticket(prompts=5, samples=3):
     keys = sample_keys(1, "train", 2, list(range(prompts)), samples)
-    return Ticket(4, [[7, 2**17, 0][: 1 + i % 3] for i in range(prompts)], keys, HOW, 1024)
+    return Ticket(4, [[7, 2**17, 0][: 1 + i % 3] for i in range(prompts)], keys, HOW, 1024, True)
 
 
 def test_a_ticket_arrives_as_it_was():
@@ -31,7 +31,7 @@ def test_a_ticket_arrives_as_it_was():
     found = ticket_unpack(Frame(*ticket_pack(sent)))
     assert (found.number, found.prompts, found.how, found.budget) == (4, sent.prompts, HOW, 1024)
     assert np.array_equal(found.keys_PS, sent.keys_PS) and found.keys_PS.dtype == np.uint64
-    assert found.answers == 15
+    assert found.answers == 15 and found.urgent
 
 
 def test_shares_hold_every_prompt_once_with_its_keys():
