@@ -33,10 +33,6 @@ class Served(Protocol):
     def busy(self) -> bool:
         """Whether there is something to do."""
 
-    @property
-    def waiting(self) -> int:
-        """Answers that are in line or being written."""
-
     def base_take(self, memory: Memory) -> None:
         """Take over what never changes in this run."""
 
@@ -80,11 +76,6 @@ class ServedNative:
         """Whether a ticket is in line."""
         return bool(self._line)
 
-    @property
-    def waiting(self) -> int:
-        """Answers in line."""
-        return sum(ticket.answers for ticket in self._line)
-
     def base_take(self, memory: Memory) -> None:
         """Buffers and frozen weights."""
         self._copy(memory)
@@ -98,6 +89,8 @@ class ServedNative:
     def _copy(self, memory: Memory) -> None:
         with torch.no_grad():
             for name, tensor in memory.tensors():
+                if name not in self._own:
+                    raise ValueError(_unlike(f"it has no {name} then"))
                 self._own[name].copy_(tensor)
         # Within autocast it holds copies in lower precision of weights that it has seen.
         torch.clear_autocast_cache()
@@ -161,11 +154,6 @@ class ServedVllm:
     def busy(self) -> bool:
         """Whether a ticket is open."""
         return bool(self._open)
-
-    @property
-    def waiting(self) -> int:
-        """Answers that have not ended."""
-        return sum(each is None for answers in self._open.values() for each in answers.values())
 
     def base_take(self, memory: Memory) -> None:
         """The weights below an adapter."""
@@ -231,11 +219,15 @@ def model_build(folder: Path, told: dict[str, Any]) -> Any:
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            "rollout.placement: the model cannot be built from its configuration alone in another process "
-            f'({reason}); set it to "colocated"'
-        ) from error
+        raise ValueError(_unlike(reason)) from error
     model.config.use_cache = True
     if told["adapter"]:
         adapter_place(model, folder)
     return model
+
+
+def _unlike(reason: str) -> str:
+    return (
+        "rollout.placement: the model cannot be built from its configuration alone in another process "
+        f'({reason}); set it to "colocated"'
+    )

@@ -164,7 +164,6 @@ def test_a_ticket_that_nobody_wants_leaves_the_line(tmp_path):
     served, how = made(policy, tmp_path), Sampling(12)
     for number in (1, 2, 3, 4):
         served.accept(ticket(policy, how, number))
-    assert served.waiting == 64
     for number in (1, 3):
         served.drop(number)
     ticks = iter(range(100))
@@ -203,3 +202,10 @@ def test_a_model_that_no_configuration_describes_is_refused(tmp_path):
     config.write_text(config.read_text().replace('"llama"', '"homemade"'))
     with pytest.raises(ValueError, match=r'rollout\.placement: .* set it to "colocated"'):
         ServedNative(str(tmp_path), told_of(policy), torch.device("cpu"))
+
+
+def test_a_model_that_comes_out_otherwise_is_refused(tmp_path):
+    policy = make_policy()
+    with holding({"model.extra.weight": torch.zeros(2)}) as memory:
+        with pytest.raises(ValueError, match=r"it has no model\.extra\.weight then"):
+            made(policy, tmp_path).take(memory, 1)
