@@ -206,6 +206,9 @@ def test_a_model_that_no_configuration_describes_is_refused(tmp_path):
 
 def test_a_model_that_comes_out_otherwise_is_refused(tmp_path):
     policy = make_policy()
-    with holding({"model.extra.weight": torch.zeros(2)}) as memory:
-        with pytest.raises(ValueError, match=r"it has no model\.extra\.weight then"):
-            made(policy, tmp_path).take(memory, 1)
+    served = made(policy, tmp_path)
+    with (
+        holding({"model.extra.weight": torch.zeros(2)}) as memory,
+        pytest.raises(ValueError, match=r"it has no model\.extra\.weight then"),
+    ):
+        served.take(memory, 1)
