@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def contradictions(spec: RunSpec) -> list[str]:
     """One sentence per contradiction, each begins with the field: `section.field: what to change`."""
-    found = list(_of_evaluation(spec))
+    found = [*_of_evaluation(spec), *_of_placement(spec)]
     if spec.kind == "evaluate":
         return [*found, *evaluation_problems(spec)]
     found += [*_of_rewards(spec), *_of_reference(spec), *_of_coupling(spec), *_of_the_end(spec)]
@@ -43,6 +43,40 @@ def _of_evaluation(spec: RunSpec) -> Iterator[str]:
         yield (
             f"evaluation.temperature: at 0 the {samples} answers to a prompt are one and the same; raise "
             "it, or set evaluation.samples_per_prompt to 1"
+        )
+
+
+def _of_placement(spec: RunSpec) -> Iterator[str]:
+    """Where answers are sampled."""
+    rollout = spec.rollout
+    if rollout.tensor_parallel > 1 and (
+        rollout.placement != "server" or rollout.engine == "native"
+    ):
+        yield (
+            "rollout.tensor_parallel: only vLLM in a process of its own can hold a model in parts; set it to "
+            '1, or rollout.engine to "vllm" and rollout.placement to "server"'
+        )
+    if rollout.placement == "server":
+        if rollout.sleep_level:
+            yield (
+                "rollout.sleep_level: a server goes on sampling while the trainer learns; set it to 0, or "
+                'rollout.placement to "colocated"'
+            )
+        if spec.kind == "train" and not spec.online:
+            yield (
+                f"rollout.placement: {_tag(spec.objective)} samples at evaluation only, which a server is "
+                'not worth; set it to "colocated"'
+            )
+        return
+    if rollout.replicas > 1:
+        yield (
+            "rollout.replicas: the trainer's process holds one engine; set it to 1, or rollout.placement "
+            'to "server"'
+        )
+    if rollout.sleep_level and rollout.engine == "native":
+        yield (
+            "rollout.sleep_level: the native engine samples with the policy itself and has nothing to give "
+            'back; set it to 0, or rollout.engine to "vllm"'
         )
 
 

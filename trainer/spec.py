@@ -16,6 +16,7 @@ from trainer.contradictions import contradictions
 from trainer.correction import Correction
 from trainer.methods import BASIC
 from trainer.problems import Problem, SpecError, problems_of, under
+from trainer.rollout import Rollout
 from trainer.section import Section
 
 if TYPE_CHECKING:
@@ -166,36 +167,6 @@ class Data(Section):
     It differs only where conversations have several turns."""
     overlong: Literal["drop", "truncate", "error"] = "drop"
     """What happens to a row over the limits: dropped and counted, cut at the end, or an error."""
-
-
-class Rollout(Section):
-    """How answers are sampled."""
-
-    engine: Literal["auto", "native", "vllm"] = "auto"
-    """What samples: `native` is the trainer's own, `vllm` needs trainer/requirements-vllm.txt and samples with
-    a copy of the weights in the trainer's process; `auto` picks and says why."""
-    memory_share: float = Field(0.3, gt=0, lt=1)
-    """Share of the GPU's memory that vLLM takes for its copy of the weights and its cache; a CPU gets what
-    one step needs. Healthy: 0.2 to 0.5. Unit: share."""
-    max_staleness: int = Field(0, ge=0, le=64)
-    """Batches that may be learned from between the drawing of an answer's oldest token and its own turn; 0 draws,
-    then learns. Above 0 a generator's process draws ahead, gets new weights in the middle of its answers, and
-    waits where it would be further ahead. Healthy: 0; 1 to 4 with correction.old_policy = "trainer".
-    Unit: batches. Source: AReaL, arXiv 2505.24298 (eta)."""
-    group_size: int = Field(8, ge=1, le=1024, json_schema_extra=BASIC)
-    """Answers sampled for each prompt (TRL: num_generations). Healthy: 8 to 16."""
-    max_new_tokens: int = Field(32, ge=1, json_schema_extra=BASIC)
-    """Longest answer. Unit: tokens."""
-    temperature: float = Field(1.0, gt=0, le=10, json_schema_extra={**BASIC, "live": True})
-    """Logits are divided by this before sampling and in the loss alike. Healthy: 0.7 to 1."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Nucleus sampling keeps the likeliest tokens that sum to this mass. Healthy: 1 in training: the
-    log-probabilities of the kept set are used on both sides."""
-    top_k: int = Field(0, ge=0)
-    """Only so many of the likeliest tokens are drawn, before top_p; 0 keeps all. Healthy: 0 in training."""
-    min_p: float = Field(0.0, ge=0, lt=1)
-    """Tokens less likely than this share of the likeliest one are never drawn, after top_k and top_p; 0 keeps
-    all. Healthy: 0 in training, 0.05 where rare tokens spoil answers. Source: arXiv 2407.01082."""
 
 
 class Batch(Section):

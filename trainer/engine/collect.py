@@ -71,6 +71,7 @@ class Collector:
                 # Drawn at temperature 0: a baseline, never trained on.
                 if "greedy" in spec.advantage.needs:
                     greedy = self._sample("greedy", step, examples, 1)
+                self.policy.generator.rest()
         with clock.part("reward"):
             scored = self._score(examples, sampled)
             greedy_scored = self._score(examples, greedy) if greedy else None

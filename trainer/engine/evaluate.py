@@ -69,6 +69,7 @@ class Evaluation:
                     total, weight = weighted.get(key, (0.0, 0.0))
                     share = part.source.weight
                     weighted[key] = (total + share * value, weight + share)
+        self.policy.generator.rest()
         return found | {f"eval/{key}": total / weight for key, (total, weight) in weighted.items()}
 
     def _of_part(self, part: Part, step: int) -> dict[str, float]:

@@ -78,10 +78,13 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
         session.tick()
         job.encode(policy)
         policy.generator = generator_make(spec, policy, job.probe(), session.tick)
-    _announce(session, spec, policy, job, resumed, why)
-    if spec.kind == "evaluate":
-        return job.evaluate(policy)
-    return job.train(policy, resumed)
+    try:
+        _announce(session, spec, policy, job, resumed, why)
+        if spec.kind == "evaluate":
+            return job.evaluate(policy)
+        return job.train(policy, resumed)
+    finally:
+        policy.generator.close()
 
 
 def _resume_point(session: Session, folder: RunDir) -> Path | None:
@@ -116,7 +119,7 @@ def _announce(
         message += f"; {session.ranks.size} processes"
         message += ", each with a part of the model" if session.ranks.sharded else ""
     if spec.online:
-        message += f"; rollouts by {policy.generator.name} ({engine_why})"
+        message += f"; rollouts by {_placed(spec, policy)} ({engine_why})"
     data: dict[str, Any] = {
         "spec_hash": spec_hash(spec),
         "device": str(policy.device),
@@ -131,6 +134,8 @@ def _announce(
         "speed": _speed(spec, policy),
         "processes": session.ranks.size,
         "sharding": spec.resources.sharding,
+        "rollout_placement": spec.rollout.placement,
+        "rollout_replicas": spec.rollout.replicas,
         "resumed_from": resumed.name if resumed else "",
     }
     session.report.status("load", data=data, message=message)
@@ -147,6 +152,15 @@ def _speed(spec: RunSpec, policy: Policy) -> dict[str, float]:
     if (spec.online or spec.kind == "evaluate") and policy.generator.name == "native":
         found["decode_s"] = decode_seconds(policy)
     return found
+
+
+def _placed(spec: RunSpec, policy: Policy) -> str:
+    """Engine and placement in words."""
+    if spec.rollout.placement == "colocated":
+        return policy.generator.name
+    number = spec.rollout.replicas
+    processes = "a process of its own" if number == 1 else f"{number} processes of its own"
+    return f"{policy.generator.name} in {processes}"
 
 
 class Job:
