@@ -68,6 +68,11 @@ def _of_placement(spec: RunSpec) -> Iterator[str]:
                 'not worth; set it to "colocated"'
             )
         return
+    if rollout.max_staleness:
+        yield (
+            "rollout.max_staleness: the trainer's own process draws and learns in turn; set "
+            'rollout.placement to "server", or this to 0'
+        )
     if rollout.replicas > 1:
         yield (
             "rollout.replicas: the trainer's process holds one engine; set it to 1, or rollout.placement "

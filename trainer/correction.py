@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from trainer.section import Section
 
-Level = Literal["none", "token", "sequence", "geometric"]
+Level = Literal["auto", "none", "token", "sequence", "geometric"]
 
 
 class Correction(Section):
@@ -25,7 +25,7 @@ class Correction(Section):
     trainer's own before the first update on a batch, one more forward pass; clipping then is around the newest
     weights, and the rest is for `weight` (three policies: decoupled PPO). Healthy: auto.
     Source: arXiv 2110.00641, section 3; AReaL, arXiv 2505.24298, section 5.2."""
-    weight: Literal["auto", "none", "token", "sequence", "geometric"] = "auto"
+    weight: Level = "auto"
     """Multiply the policy term by min(rho, weight_cap): truncated importance sampling, for
     old_policy = "trainer"; `auto` is token there, else none. Healthy: token; sequence has no bias below its cap
     and a variance that grows with length. Source: TIS (TRL: vllm_importance_sampling_mode; verl:
@@ -33,7 +33,7 @@ class Correction(Section):
     weight_cap: float = Field(2.0, ge=1, le=1000)
     """The largest weight. Healthy: 2 to 5. Source: TRL vllm_importance_sampling_cap, verl
     rollout_is_threshold."""
-    reject: Level = "none"
+    reject: Literal["none", "token", "sequence", "geometric"] = "none"
     """Take tokens, or answers as a whole, out of the policy term where rho leaves its bounds: masked importance
     sampling together with `weight`, rejection alone without. With old_policy = "sampler" rho is the policy's
     present ratio. Healthy: none; token against outliers; geometric with bounds near 1 against a bad engine.

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
+from trainer.engine.generation import Generator
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     from trainer.engine.seeds import Words
 
 
-class Apart(Protocol):
-    """A generator in a process of its own."""
+class Apart(Generator, Protocol):
+    """A generator in processes of its own."""
 
     def submit(self, ticket: int, prompts: list[list[int]], keys: Words, how: Sampling) -> None:
         """Queue a batch."""
@@ -31,6 +33,9 @@ class Apart(Protocol):
 
     def cancel(self, ticket: int) -> None:
         """Nobody wants these answers any more."""
+
+    def stats(self) -> dict[str, float]:
+        """Its counters since its start."""
 
 
 @dataclass(frozen=True)

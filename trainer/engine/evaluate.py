@@ -161,7 +161,10 @@ class Evaluation:
             _add_accuracy(means, scored.correct, per_prompt)
             if first == 0 and not spec.online:
                 zeros = [0.0] * len(sampled)
-                self.session.report.write_samples(samples_of(step, piece, sampled, scored, zeros))
+                versions = [step] * len(sampled)
+                self.session.report.write_samples(
+                    samples_of(step, piece, sampled, scored, zeros, versions)
+                )
         means.over(ranks)
         return means.values()
 

@@ -9,7 +9,7 @@ answers of an update or micro-batch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -28,6 +28,7 @@ from trainer.engine.sharding import idle
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from trainer.engine.ahead import Apart
     from trainer.engine.batches import Rollouts
     from trainer.engine.dataset import Cursor
     from trainer.engine.means import Means
@@ -73,8 +74,8 @@ class OnlineLearner:
             return {}
         values = self._gather_ahead(state) if self.runs_ahead else self._gather_now(state)
         assert self.buffer is not None
-        if self.buffer.sampler_logp_NA is not None:
-            buffer = self.buffer
+        buffer = self.buffer
+        if buffer.sampler_logp_NA is not None:
             gap = Mismatch(self.spec.makes_good)
             gap.add(buffer.old_logp_NA, buffer.sampler_logp_NA, buffer.mask_NA)
             gap.report(means)
@@ -96,7 +97,7 @@ class OnlineLearner:
     def _gather_ahead(self, state: State) -> dict[str, float]:
         """Take the batch that is due, when it is there, and see that the next ones are being drawn."""
         clock, spec, collector = self.session.clock, self.spec, self._collector
-        generator = self.policy.generator
+        generator = cast("Apart", self.policy.generator)
         if self.ahead is None:
             self.ahead = Ahead(generator, self.cursor)
         with clock.part("sync"):
