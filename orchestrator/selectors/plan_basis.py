@@ -18,6 +18,7 @@ from orchestrator.selectors.plan_estimate import (
 )
 from orchestrator.selectors.plan_lines import lines_read
 from orchestrator.selectors.plan_path import phase_times
+from orchestrator.selectors.run_words import objective_of, spec_of
 from trainer.spec import SpecError, spec_parse
 
 if TYPE_CHECKING:
@@ -106,15 +107,15 @@ def _estimates(run_id: str, attempt: int) -> dict[str, Estimate]:
     """They rest on what was known when the attempt began, so they are worked out once."""
     run = Run.objects.get(pk=run_id)
     start = starts_of([run])[run_id]
-    spec = spec_read(run.effective_spec or run.spec)
+    spec = spec_read(spec_of(run))
     if spec is None:
         return {}
     found = arithmetic(spec, start.speed) if start.speed else {}
-    earlier = [(work_of(one), seconds) for one, seconds in _earlier(run, start, spec)]
+    earlier = [(work_of(one), seconds) for one, seconds in _earlier(run, start)]
     return found | from_earlier(work_of(spec), earlier)
 
 
-def _earlier(run: Run, start: Start, spec: RunSpec) -> list[tuple[RunSpec, dict[str, float]]]:
+def _earlier(run: Run, start: Start) -> list[tuple[RunSpec, dict[str, float]]]:
     """Spec and seconds by phase of finished runs like this one, the newest first."""
     before = run.started or timezone.now()
     runs = Run.objects.filter(kind=run.kind, state=State.FINISHED, ended__lt=before)
@@ -131,8 +132,8 @@ def _earlier(run: Run, start: Start, spec: RunSpec) -> list[tuple[RunSpec, dict[
             or likeness(told, *machines.get((one.pk, told.attempt), (None, []))) != wanted
         ):
             continue
-        other = spec_read(one.effective_spec or one.spec)
-        if other is None or other.objective.type != spec.objective.type:
+        other = spec_read(spec_of(one))
+        if other is None or objective_of(spec_of(one)) != objective_of(spec_of(run)):
             continue
         seconds = {time.phase: time.p50 for time in phase_times(lines_read(one))}
         if seconds:

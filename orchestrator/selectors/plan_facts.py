@@ -70,8 +70,10 @@ def _micro_batches(run: Run, batch: dict[str, Any]) -> float | None:
 def _memory_left(run: Run) -> float | None:
     """Share of its GPU's memory that the trainer never used."""
     used = _number(run.latest.get("gpu_mem_mb"))
+    if used is None or run.node is None:
+        return None
     attempt = Attempt.objects.filter(run=run, number=run.attempt).first()
-    if used is None or attempt is None or run.node is None or not attempt.gpus:
+    if attempt is None or not attempt.gpus:
         return None
     cards = [gpu for gpu in run.node.inventory.get("gpus") or [] if gpu["index"] in attempt.gpus]
     room = min((_number(gpu.get("memory")) or 0 for gpu in cards), default=0)

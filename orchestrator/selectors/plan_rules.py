@@ -214,19 +214,22 @@ def _waits(facts: Facts) -> Found:
     """One process waits for another: the bound on staleness is what they share."""
     if not facts.waits or not facts.staleness_field:
         return []
+    # Where the learner waits, those that it waits for are held back by the same bound, if they wait as well.
+    learner = facts.waits.get(facts.learner, 0.0)
     name = max(facts.waits, key=lambda process: facts.waits[process])
+    name = facts.learner if learner > WAIT_SHARE else name
     share, bound = facts.waits[name], f"{facts.staleness_field} ({facts.staleness:g} now)"
     if share <= WAIT_SHARE:
         return []
     if name == facts.learner:
         text = (
-            f"The {name} waits {_percent(share)} of its time for samples: raise {bound}, so that sampling runs "
-            "further ahead, or split off more of the machine for it."
+            f"The process {name} waits {_percent(share)} of its time for samples: raise {bound}, so that sampling "
+            "runs further ahead, or split off more of the machine for it."
         )
     else:
         text = (
-            f"The {name} waits {_percent(share)} of its time, so sampling is faster than training here: lower "
-            f"{bound}; at 0 both may share one device (colocate)."
+            f"The process {name} waits {_percent(share)} of its time, so sampling is faster than training here: "
+            f"lower {bound}; at 0 both may share one device (colocate)."
         )
     rule = f"a process waits above {_percent(WAIT_SHARE)} of its time"
     source = "AReaL, arXiv 2505.24298: staleness is bought to keep both sides busy"

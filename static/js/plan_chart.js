@@ -51,7 +51,7 @@ export function planFigure(plan, look) {
   const all = bars(plan);
   const rows = [...new Set(all.map((bar) => bar.row))];
   const ends = new Map(rows.map((row) => [row, Math.max(...all.filter((bar) => bar.row === row).map((bar) => bar.from + bar.length))]));
-  const [first, last] = reach(ends, all);
+  const [first, last] = reach(ends, all, plan);
   const axis = { gridcolor: look.line, zeroline: false, linecolor: look.strong, tickfont: { color: look.faint, size: 11 }, fixedrange: true };
   return {
     data: traces(all, plan.labels, look),
@@ -93,13 +93,13 @@ function marker({ phase, estimated }, look) {
   return { color: colour, line: { width: 0 } };
 }
 
-/** From where to where the axis goes. */
-function reach(ends, all) {
-  const measured = [...ends].filter(([row]) => row !== ESTIMATE).map(([, end]) => end).sort((one, other) => one - other);
-  const usual = measured[Math.floor((measured.length - 1) / 2)] ?? 0;
-  const shown = usual > 0 ? Math.min(measured.at(-1), CUT * usual) : measured.at(-1) ?? 0;
-  const last = Math.min(Math.max(shown, ends.get(ESTIMATE) ?? 0), shown * BEYOND);
-  return [Math.min(0, ...all.map((bar) => bar.from)), last];
+/** From where to where the axis goes: as far as what was measured, unless that is far beyond a usual step. */
+function reach(ends, all, { lines, processes }) {
+  const lengths = lines.filter((line) => line.process === processes[0] && line.steps).map((line) => Math.max(0, ...line.spans.map((span) => span.end)));
+  const usual = lengths.sort((one, other) => one - other)[Math.floor((lengths.length - 1) / 2)];
+  const measured = Math.max(0, ...[...ends].filter(([row]) => row !== ESTIMATE).map(([, end]) => end));
+  const shown = usual > 0 ? Math.min(measured, CUT * usual) : measured;
+  return [Math.min(0, ...all.map((bar) => bar.from)), Math.min(Math.max(shown, ends.get(ESTIMATE) ?? 0), shown * BEYOND)];
 }
 
 /** Says how long a row is that does not fit. */

@@ -5,11 +5,11 @@ import { planFigure } from "./plan_chart.js";
 
 const EVERY = 2000;
 const LONGEST = 10_000;
-const PIECES = [".plan-said", ".plan-phases", ".plan-steps .scroll", ".plan-kept"];
+const PIECES = [".plan-phases", ".plan-steps .scroll", ".plan-kept"];
 
 export function planView(element) {
   if (!element) return { refresh() {} };
-  const [told, problem, plot, part] = ["told", "problem", "plot", "part"].map((name) => element.querySelector(`[data-plan-${name}]`));
+  const [told, problem, said, plot, part] = ["told", "problem", "said", "plot", "part"].map((name) => element.querySelector(`[data-plan-${name}]`));
   let timer = null;
   let seen = false;
   let stale = true;
@@ -48,6 +48,10 @@ export function planView(element) {
     plan = JSON.parse(fresh.content.querySelector("#plan-drawn").textContent);
     told.textContent = fresh.content.querySelector("[data-plan-words]").dataset.planWords;
     draw();
+    // What it comes to stands above the bars, the tables below them.
+    const words = fresh.content.querySelector(".plan-said");
+    words?.remove();
+    if (!isMarked(said)) said.replaceChildren(...(words ? [words] : []));
     if (!isMarked(part)) replace(part, fresh.content);
   }
 

@@ -1,6 +1,6 @@
 """How fast this machine is at the start of a run: what the plan's arithmetic divides by.
 
-Legend: R rows, T row tokens.
+Legend: R rows, T row tokens, H hidden size.
 """
 
 from __future__ import annotations

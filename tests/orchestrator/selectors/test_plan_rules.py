@@ -143,5 +143,8 @@ def test_which_side_waits_decides_which_way_the_bound_moves() -> None:
     waits = {"waits": {"trainer": 0.5}, "staleness": 1.0, **WAITING}
     (learner,) = suggestions(Facts({}, **waits))
     assert "raise rollout.max_staleness (1 now)" in learner.text and "split" in learner.text
+    # Both wait for each other: the bound holds the generator back.
+    (both,) = suggestions(Facts({}, **{**waits, "waits": {"trainer": 0.4, "generator 0": 0.6}}))
+    assert "raise rollout.max_staleness" in both.text
     (generator,) = suggestions(Facts({}, **{**waits, "waits": {"generator 0": 0.5}}))
     assert "lower rollout.max_staleness" in generator.text and "colocate" in generator.text

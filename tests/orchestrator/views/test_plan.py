@@ -45,7 +45,7 @@ def test_it_says_in_words_and_tables_what_is_drawn(vera_s: Client, run: Run) -> 
     html = part(vera_s, run)
     said = text(html)
     assert "Rollout is the bottleneck: 60 % of the time. Nothing stands out" in said
-    assert "Reward 1.00 s 10 % – no estimate" in said
+    assert "Reward 1.00 s 10 % no estimate" in said
     assert "from arithmetic: 6 operations a weight and token" in said
     assert "Seconds of each phase, step by step" in said
     assert "Steps 1 – 3 · half of them within 10.0 s" in html
