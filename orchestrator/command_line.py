@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from orchestrator import postgres
+from orchestrator.artifacts.place import VARIABLE, url_checked
 from orchestrator.data_dir import data_dir
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ def needs_embedded_database(argv: list[str]) -> bool:
     return not (os.environ.get("DATABASE_URL") or asks_help or command in WITHOUT_DATABASE)
 
 
-def tempo_check() -> None:
-    """End with a sentence when a variable of `trainer.tempo` is none that the processes could live with."""
+def variables_check() -> None:
+    """End with a sentence when a variable of the environment is none that the processes could live with."""
     try:
         import trainer.tempo  # noqa: F401, PLC0415
+
+        url_checked(os.environ.get(VARIABLE, ""), data_dir())
     except ValueError as error:
         sys.exit(str(error))
 
@@ -55,7 +58,7 @@ def run(argv: list[str]) -> None:
     """Run the command in `argv`, as Django's own manage.py does."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "orchestrator.settings")
     argv = data_dir_taken(argv)
-    tempo_check()
+    variables_check()
     database: AbstractContextManager[object] = contextlib.nullcontext()
     if needs_embedded_database(argv):
         database = postgres.running(data_dir())

@@ -11,6 +11,7 @@ from pathlib import Path
 import environ
 
 from orchestrator import postgres
+from orchestrator.artifacts.place import url_checked
 from orchestrator.data_dir import PROJECT_DIR, data_dir, secret_key
 from trainer.tempo import TEMPO
 
@@ -20,9 +21,9 @@ env = environ.Env()
 
 BASE_DIR = PROJECT_DIR
 ANNEAL_DATA_DIR = data_dir()
-ANNEAL_ARTIFACTS_URL = (
-    env.str("ANNEAL_ARTIFACTS_URL", "") or (ANNEAL_DATA_DIR / "artifacts").as_uri()
-)
+ANNEAL_ARTIFACTS_URL = url_checked(env.str("ANNEAL_ARTIFACTS_URL", ""), ANNEAL_DATA_DIR)
+"""The store of checkpoints that server and nodes share; "" keeps copies under DATA/artifacts of the server."""
+
 BROKER_URL = env.str("BROKER_URL", "filesystem://")
 
 # --- Who may talk to us ---------------------------------------------------------------------------

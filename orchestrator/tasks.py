@@ -7,9 +7,10 @@ from django.conf import settings
 
 from orchestrator.data_dir import alive_path
 from orchestrator.node.launch import order_take
-from orchestrator.services import compaction, placement, retention
+from orchestrator.services import compaction, placement, retention, store_keeper
 from orchestrator.services.pulse import pulse_touch
 from orchestrator.services.removals import removals_work
+from orchestrator.services.spans import spans_trim
 from trainer.liveness import touch
 
 CONTROL = "control"
@@ -48,9 +49,16 @@ def remove() -> None:
 
 
 @shared_task
+def checkpoint_sent(checkpoint_id: str, sha256: str) -> None:
+    """Look for a checkpoint that its node says it has put into the artifact store."""
+    store_keeper.sent_note(str(checkpoint_id), str(sha256))
+
+
+@shared_task
 def keep_house() -> None:
     """Delete what was kept long enough, and free the space of what is gone."""
     retention.retain()
+    spans_trim()
     retention.reclaim()
 
 

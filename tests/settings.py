@@ -11,6 +11,10 @@ if "ANNEAL_TESTS_DATA_DIR" not in os.environ:
     os.chmod(folder, 0o755)
     os.environ["ANNEAL_TESTS_DATA_DIR"] = folder
 os.environ["ANNEAL_DATA_DIR"] = os.environ["ANNEAL_TESTS_DATA_DIR"]
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers of xdist have a database each, below the folder of their session.
+    os.environ["ANNEAL_DATA_DIR"] += "/" + os.environ["PYTEST_XDIST_WORKER"]
+    os.makedirs(os.environ["ANNEAL_DATA_DIR"], exist_ok=True)
 
 from orchestrator.settings import *  # noqa: F403
 

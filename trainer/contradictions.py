@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def contradictions(spec: RunSpec) -> list[str]:
     """One sentence per contradiction, each begins with the field: `section.field: what to change`."""
-    found = list(_of_evaluation(spec))
+    found = [*_of_evaluation(spec), *_of_placement(spec)]
     if spec.kind == "evaluate":
         return [*found, *evaluation_problems(spec)]
     found += [*_of_rewards(spec), *_of_reference(spec), *_of_coupling(spec), *_of_the_end(spec)]
@@ -46,6 +46,45 @@ def _of_evaluation(spec: RunSpec) -> Iterator[str]:
         )
 
 
+def _of_placement(spec: RunSpec) -> Iterator[str]:
+    """Where answers are sampled."""
+    rollout = spec.rollout
+    if rollout.tensor_parallel > 1 and (
+        rollout.placement != "server" or rollout.engine == "native"
+    ):
+        yield (
+            "rollout.tensor_parallel: only vLLM in a process of its own can hold a model in parts; set it to "
+            '1, or rollout.engine to "vllm" and rollout.placement to "server"'
+        )
+    if rollout.placement == "server":
+        if rollout.sleep_level:
+            yield (
+                "rollout.sleep_level: a server goes on sampling while the trainer learns; set it to 0, or "
+                'rollout.placement to "colocated"'
+            )
+        if spec.kind == "train" and not spec.online:
+            yield (
+                f"rollout.placement: {_tag(spec.objective)} samples at evaluation only, which a server is "
+                'not worth; set it to "colocated"'
+            )
+        return
+    if rollout.max_staleness:
+        yield (
+            "rollout.max_staleness: the trainer's own process draws and learns in turn; set "
+            'rollout.placement to "server", or this to 0'
+        )
+    if rollout.replicas > 1:
+        yield (
+            "rollout.replicas: the trainer's process holds one engine; set it to 1, or rollout.placement "
+            'to "server"'
+        )
+    if rollout.sleep_level and rollout.engine == "native":
+        yield (
+            "rollout.sleep_level: the native engine samples with the policy itself and has nothing to give "
+            'back; set it to 0, or rollout.engine to "vllm"'
+        )
+
+
 def _of_rewards(spec: RunSpec) -> Iterator[str]:
     if spec.online and not spec.rewards:
         yield f"rewards: {_tag(spec.objective)} learns from rewards; add at least one"
@@ -58,6 +97,13 @@ def _of_rewards(spec: RunSpec) -> Iterator[str]:
 def _of_rollouts(spec: RunSpec) -> Iterator[str]:
     tag, advantage, name = _tag(spec.objective), spec.advantage, _tag(spec.advantage)
     assert advantage is not None
+    try:
+        spec.correction.resolved(spec.rollout.max_staleness)
+    except ValueError:
+        yield (
+            "correction.weight: would correct a second time what the ratio to the sampler corrects already; "
+            'set correction.old_policy to "trainer", or this to "none"'
+        )
     if "group" in advantage.needs and spec.rollout.group_size < 2:
         yield f"rollout.group_size: {name} compares answers of one prompt; use 2 or more"
     elif objection := advantage.objection(spec.rollout.group_size):
@@ -80,6 +126,11 @@ def _of_rollouts(spec: RunSpec) -> Iterator[str]:
                 f"batch.{name}: {tag} as it is set has no ratio between the policy and the one that sampled; "
                 "its gradient is wrong behind the first step on a batch; give it one, or set this to 1"
             )
+    if spec.rollout.max_staleness and "greedy" in advantage.needs:
+        yield (
+            f"rollout.max_staleness: {_tag(advantage)} compares with greedy answers of the very policy "
+            "that drew the others; set it to 0, or use another advantage"
+        )
     if spec.batch.minibatches > spec.batch.prompts_per_step:
         yield (
             f"batch.minibatches: {spec.batch.minibatches} parts cannot be made of "
@@ -90,6 +141,8 @@ def _of_rollouts(spec: RunSpec) -> Iterator[str]:
 
 def _of_written_answers(spec: RunSpec) -> Iterator[str]:
     tag, batch, rollout = _tag(spec.objective), spec.batch, spec.rollout
+    if spec.correction.old_policy == "trainer" or spec.makes_good.acts:
+        yield f"correction: {tag} learns from no sampled answers; leave it out"
     if spec.advantage is not None:
         yield f"advantage: {tag} learns from {spec.objective.learns_from}; remove the advantage"
     for name in ("updates_per_rollout", "minibatches"):

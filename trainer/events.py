@@ -19,7 +19,9 @@ JOURNALS: dict[Source, str] = {
     "host": "host.jsonl",
 }
 
-EventType = Literal["status", "metrics", "sample", "log", "checkpoint", "alert", "heartbeat"]
+EventType = Literal[
+    "status", "metrics", "sample", "log", "checkpoint", "alert", "heartbeat", "spans"
+]
 """
 status      state, phase, step, total_steps, cause, message, expect_next_in (s), data
 metrics     step, values {name: number}
@@ -28,6 +30,8 @@ log         lines [str], stream "out" | "err"
 checkpoint  step, path, bytes, sha256 (of manifest.json), metrics, final
 alert       level "info" | "warning" | "error", code, message, step
 heartbeat   phase, step, expect_next_in (s)
+spans       step, process, steps (that it stands for), start (Unix, s), spans [[phase, from, to]] (s behind start),
+            folded (how many were added up)
 Every event also has seq (its line number, from 1) and time (Unix, s).
 """
 

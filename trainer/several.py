@@ -59,6 +59,11 @@ def _of_the_method(spec: RunSpec) -> Iterator[str]:
             "rollout.engine: vLLM samples for one training process only so far; use native, or one process "
             f"(resources.{_named(spec)})"
         )
+    if spec.rollout.placement == "server":
+        yield (
+            "rollout.placement: processes that sample serve one training process only so far; set it to "
+            f'"colocated", or ask for one process (resources.{_named(spec)})'
+        )
 
 
 def _of_the_batch(spec: RunSpec) -> Iterator[str]:

@@ -9,12 +9,15 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trainer import registry
 from trainer.contradictions import contradictions
+from trainer.correction import Correction
 from trainer.methods import BASIC
 from trainer.problems import Problem, SpecError, problems_of, under
+from trainer.rollout import Rollout
+from trainer.section import Section
 
 if TYPE_CHECKING:
     from trainer.methods import (
@@ -70,12 +73,6 @@ __all__ = [
 ]
 
 RUN_PREFIX, CHECKPOINT_PREFIX = "run:", "checkpoint:"
-
-
-class Section(BaseModel):
-    """A part of the spec: frozen, unknown keys refused, help text under each field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Model(Section):
@@ -170,31 +167,6 @@ class Data(Section):
     It differs only where conversations have several turns."""
     overlong: Literal["drop", "truncate", "error"] = "drop"
     """What happens to a row over the limits: dropped and counted, cut at the end, or an error."""
-
-
-class Rollout(Section):
-    """How answers are sampled."""
-
-    engine: Literal["auto", "native", "vllm"] = "auto"
-    """What samples: `native` is the trainer's own, `vllm` needs trainer/requirements-vllm.txt and samples with
-    a copy of the weights in the trainer's process; `auto` picks and says why."""
-    memory_share: float = Field(0.3, gt=0, lt=1)
-    """Share of the GPU's memory that vLLM takes for its copy of the weights and its cache; a CPU gets what
-    one step needs. Healthy: 0.2 to 0.5. Unit: share."""
-    group_size: int = Field(8, ge=1, le=1024, json_schema_extra=BASIC)
-    """Answers sampled for each prompt (TRL: num_generations). Healthy: 8 to 16."""
-    max_new_tokens: int = Field(32, ge=1, json_schema_extra=BASIC)
-    """Longest answer. Unit: tokens."""
-    temperature: float = Field(1.0, gt=0, le=10, json_schema_extra={**BASIC, "live": True})
-    """Logits are divided by this before sampling and in the loss alike. Healthy: 0.7 to 1."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Nucleus sampling keeps the likeliest tokens that sum to this mass. Healthy: 1 in training: the
-    log-probabilities of the kept set are used on both sides."""
-    top_k: int = Field(0, ge=0)
-    """Only so many of the likeliest tokens are drawn, before top_p; 0 keeps all. Healthy: 0 in training."""
-    min_p: float = Field(0.0, ge=0, lt=1)
-    """Tokens less likely than this share of the likeliest one are never drawn, after top_k and top_p; 0 keeps
-    all. Healthy: 0 in training, 0.05 where rare tokens spoil answers. Source: arXiv 2407.01082."""
 
 
 class Batch(Section):
@@ -336,6 +308,7 @@ class RunSpec(Section):
     """Parts of the reward. Online objectives need one; others use them to grade sampled answers at
     evaluation."""
     rollout: Rollout = Rollout()
+    correction: Correction = Correction()
     curriculum: AnyCurriculum = Field(default_factory=lambda: _method("curricula", "shuffled"))
     guidance: AnyGuidance = Field(default_factory=lambda: _method("guidance", "none"))
     optimizer: AnyOptimizer = Field(default_factory=lambda: _method("optimizers", "adamw"))
@@ -352,6 +325,11 @@ class RunSpec(Section):
     def online(self) -> bool:
         """Whether the objective learns from answers that the policy samples."""
         return self.objective.learns_from == "rollouts"
+
+    @property
+    def makes_good(self) -> Correction:
+        """The correction, with `auto` as what it becomes."""
+        return self.correction.resolved(self.rollout.max_staleness)
 
     @property
     def waits_for(self) -> str:

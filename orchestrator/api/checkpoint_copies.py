@@ -14,6 +14,8 @@ from orchestrator.api.nodes import NodeToken
 from orchestrator.api.problems import Conflict, problem
 from orchestrator.api.shapes import Strict
 from orchestrator.services import checkpoint_copies as copies
+from orchestrator.services import store_copies
+from orchestrator.services.dispatch import sent_tell
 
 if TYPE_CHECKING:
     from orchestrator.models import Checkpoint
@@ -41,10 +43,16 @@ class PieceTaken(Schema):
     have: int
 
 
-class LostIn(Strict):
-    """Which files are no longer on the node's disk."""
+class CopyNamed(Strict):
+    """A checkpoint as its node knows it: by the hash of its manifest."""
 
     sha256: str = Field(max_length=64)
+
+
+class WaitsIn(CopyNamed):
+    """Why it is not in the artifact store."""
+
+    message: str = Field(max_length=1000)
 
 
 @router.get("/checkpoints/{checkpoint_id}/copy", auth=NodeToken(), response=CopyStatus)
@@ -74,8 +82,25 @@ def copy_write(
         return problem(507, str(error))
 
 
+@router.post("/checkpoints/{checkpoint_id}/sent", auth=NodeToken(), response=dict[str, Any])
+def copy_sent(request: HttpRequest, checkpoint_id: str, payload: CopyNamed) -> dict[str, Any]:
+    """Say that a checkpoint is in the artifact store; it counts once the server has seen it there."""
+    checkpoint = _mine(request, checkpoint_id)
+    sent_tell(checkpoint.pk, payload.sha256)
+    return {"applied": True}
+
+
+@router.post("/checkpoints/{checkpoint_id}/waits", auth=NodeToken(), response=dict[str, Any])
+def copy_waits(request: HttpRequest, checkpoint_id: str, payload: WaitsIn) -> dict[str, Any]:
+    """Say why a checkpoint is not in the artifact store yet; its run shows the sentence."""
+    checkpoint = _mine(request, checkpoint_id)
+    if checkpoint.sha256 == payload.sha256:
+        store_copies.copy_waits(checkpoint=checkpoint, message=payload.message)
+    return {"applied": True}
+
+
 @router.post("/checkpoints/{checkpoint_id}/lost", auth=NodeToken(), response=dict[str, Any])
-def copy_lost(request: HttpRequest, checkpoint_id: str, payload: LostIn) -> dict[str, Any]:
+def copy_lost(request: HttpRequest, checkpoint_id: str, payload: CopyNamed) -> dict[str, Any]:
     """Say that the files are gone from the node's disk, so that nobody waits for them."""
     checkpoint = _mine(request, checkpoint_id)
     told = copies.copy_lost(checkpoint=checkpoint, sha256=payload.sha256)

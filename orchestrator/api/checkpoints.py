@@ -10,9 +10,12 @@ from ninja import Path, Query, Router
 
 from orchestrator.api.access import VIEWERS_AND_NODES
 from orchestrator.api.files import file_answer
+from orchestrator.api.problems import problem
 from orchestrator.api.runs import run_or_404
 from orchestrator.api.shapes import CheckpointOut, Listed
+from orchestrator.artifacts.store import StoredFile
 from orchestrator.models import Node
+from orchestrator.selectors.artifacts import store_state
 from orchestrator.selectors.checkpoints import checkpoint_get, checkpoint_shape, checkpoints_list
 from orchestrator.selectors.reach import node_reads_checkpoint
 from orchestrator.services.checkpoints import checkpoint_file, checkpoint_files
@@ -67,11 +70,13 @@ def checkpoint_download(
     """One file of a checkpoint; `Range` continues a broken download, `ETag` is the file's SHA-256."""
     checkpoint = _present(request, checkpoint_id)
     try:
-        path = checkpoint_file(checkpoint, name)
+        file = checkpoint_file(checkpoint, name)
     except ValueError as error:
         raise Http404(str(error)) from error
+    if isinstance(file, StoredFile) and (state := store_state()) and not state.works:
+        return problem(503, f"The artifact store cannot be read now: {state.state}")
     sha256 = checkpoint.sha256 if name == MANIFEST else checkpoint_files(checkpoint)[name]
-    return file_answer(request, path, sha256=sha256)
+    return file_answer(request, file, sha256=sha256)
 
 
 def _present(request: HttpRequest, checkpoint_id: str) -> Checkpoint:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.http import content_disposition_header
+
+from orchestrator.artifacts.store import StoredFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,9 +22,13 @@ PIECE = 1 << 20
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
-def file_answer(request: HttpRequest, path: Path, *, sha256: str) -> HttpResponse:
+def file_answer(request: HttpRequest, file: Path | StoredFile, *, sha256: str) -> HttpResponse:
     """The file, or the part of it that `Range` asks for; its hash is its ETag."""
-    size, tag = path.stat().st_size, f'"{sha256}"'
+    if isinstance(file, StoredFile):
+        size, pieces = file.size, partial(_stored_pieces, file)
+    else:
+        size, pieces = file.stat().st_size, partial(_pieces, file)
+    tag = f'"{sha256}"'
     if request.headers.get("If-None-Match") == tag:
         return HttpResponse(status=304, headers={"ETag": tag})
     # A part of an older file must not be glued to this one.
@@ -33,12 +40,12 @@ def file_answer(request: HttpRequest, path: Path, *, sha256: str) -> HttpRespons
     begin, end = span
     whole = (begin, end) == (0, size)
     answer = StreamingHttpResponse(
-        _pieces(path, begin, end),
+        pieces(begin, end),
         status=200 if whole else 206,
         content_type="application/octet-stream",
         headers={"ETag": tag, "Accept-Ranges": "bytes", "Content-Length": str(end - begin)},
     )
-    answer["Content-Disposition"] = content_disposition_header(True, path.name)
+    answer["Content-Disposition"] = content_disposition_header(True, file.name)
     # Nothing in here is a page, whatever a model's files may hold.
     answer["X-Content-Type-Options"] = "nosniff"
     if not whole:
@@ -57,6 +64,13 @@ def _span(wanted: str, size: int) -> tuple[int, int] | None:
     else:
         begin, end = int(first), min(size, int(last) + 1) if last else size
     return (begin, end) if begin < end else None
+
+
+async def _stored_pieces(file: StoredFile, begin: int, end: int) -> AsyncIterator[bytes]:
+    """The same out of the artifact store; when it fails on the way, the answer ends short of its length."""
+    pieces = file.store.pieces(file.key, begin, end)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece
 
 
 async def _pieces(path: Path, begin: int, end: int) -> AsyncIterator[bytes]:

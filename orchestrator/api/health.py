@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError
@@ -9,6 +10,7 @@ from django.http import HttpRequest
 from ninja import Router
 
 from orchestrator.api.access import caller_or_none
+from orchestrator.selectors.artifacts import store_state
 from orchestrator.selectors.health import OK, health_read
 from orchestrator.version import version
 
@@ -22,8 +24,17 @@ def health(request: HttpRequest) -> tuple[int, dict[str, Any]]:
     works = all(check == OK for check in checks.values())
     answer: dict[str, Any] = {"status": "ok" if works else "unavailable"}
     if _is_known(request):
-        answer |= {"version": version(), "checks": checks}
+        answer |= {"version": version(), "checks": checks, **_artifacts()}
     return (200 if works else 503), answer
+
+
+def _artifacts() -> dict[str, Any]:
+    """The artifact store, where there is one; a server whose store is away works, and says so."""
+    try:
+        found = store_state()
+    except (DatabaseError, InterfaceError):
+        return {}
+    return {"artifacts": dataclasses.asdict(found)} if found else {}
 
 
 def _is_known(request: HttpRequest) -> bool:

@@ -28,6 +28,7 @@ ROUTERS = (
     "life_cycle",
     "telemetry",
     "truth",
+    "plan",
     "post_mortem",
     "catalog",
     "checkpoints",

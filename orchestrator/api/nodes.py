@@ -43,6 +43,8 @@ class Join(Strict):
     proof: str = Field("", max_length=200)
     labels: list[str] = Field(default_factory=list, max_length=64)
     """What `--label` named on its command line."""
+    artifacts: str = Field("", max_length=2048)
+    """Its ANNEAL_ARTIFACTS_URL: the server's own, or nothing for a node that does not speak to the store."""
     inventory: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -213,6 +213,8 @@ class SampleOut(Schema):
     reward: Number | None
     rewards: dict[str, Any]
     advantage: Number | None
+    policy_version: int | None = None
+    """Optimizer steps behind the weights that drew its oldest token."""
     token_ids: list[Number | None] = []
     logps: list[Number | None] = []
 

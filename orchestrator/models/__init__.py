@@ -16,7 +16,7 @@ from orchestrator.models.run import (
 )
 from orchestrator.models.state import STATE_OF_CAUSE, shown_state
 from orchestrator.models.stream_health import ShipReport, StreamHealth
-from orchestrator.models.telemetry import Event, LogLine, Pulse, Sample, Stream
+from orchestrator.models.telemetry import Event, LogLine, Pulse, Sample, StepSpans, Stream
 from orchestrator.models.user import ROLE_OF_SCOPE, ApiToken, LoginLink, Role, Scope, User
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Series",
     "ShipReport",
     "State",
+    "StepSpans",
     "Stream",
     "StreamHealth",
     "User",

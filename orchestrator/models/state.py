@@ -23,6 +23,7 @@ STATE_OF_CAUSE: dict[str, str] = {
     "node-lost": State.LOST,
     "preempted": State.QUEUED,
     "server-stopped": State.QUEUED,
+    "store-away": State.QUEUED,
 }
 """A cause gives the state; causes that a restart may cure are requeued before this is asked."""
 

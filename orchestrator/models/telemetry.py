@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 from orchestrator.models.run import Run
+from trainer.spans import LABEL_LENGTH
 
 
 class Stream(models.Model):
@@ -40,6 +41,8 @@ class Sample(models.Model):
     reward = models.FloatField(null=True)
     rewards = models.JSONField(default=dict)
     advantage = models.FloatField(null=True)
+    policy_version = models.BigIntegerField(null=True)
+    """Optimizer steps behind the weights that drew its oldest token; null where nobody told."""
     tokens = models.JSONField(default=dict)
     """token_ids and logps."""
 
@@ -86,6 +89,29 @@ class LogLine(models.Model):
             )
         ]
         indexes = [models.Index(fields=["run", "id"])]
+
+
+class StepSpans(models.Model):
+    """What one process did in one step, phase by phase: a `spans` line of a journal."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="spans")
+    attempt = models.PositiveIntegerField()
+    seq = models.BigIntegerField()
+    process = models.CharField(max_length=LABEL_LENGTH)
+    step = models.BigIntegerField()
+    steps = models.BigIntegerField(default=1)
+    """How many steps it stands for; 0 for what came behind the last one."""
+    start = models.FloatField()
+    """Unix seconds, by the node's clock."""
+    spans = models.JSONField()
+    """[phase, from, to] each, in seconds since `start`."""
+    folded = models.PositiveIntegerField(default=0)
+    """How many spans were added up, one span a phase, at the end."""
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "attempt", "seq"], name="step_spans_once")
+        ]
 
 
 class Pulse(models.Model):

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.artifacts.store import StoreError
 from orchestrator.node.courier import Courier
 from orchestrator.node.fetched import Fetched
 from orchestrator.node.hosts import Hosts, host_start, is_noted
@@ -22,6 +23,8 @@ from trainer.gpus import gpus
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from orchestrator.artifacts.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,8 @@ class ThisNode:
     data_dir: Path
     hosts: Hosts
     instance: str = ""
+    store: Store | None = None
+    """The artifact store, where checkpoints go instead of to the server."""
     preparing: Preparing = field(default_factory=Preparing)
     heard: float = field(default_factory=time.monotonic)
     """When the server last answered a heartbeat, by the monotonic clock."""
@@ -60,7 +65,7 @@ class ThisNode:
     """What was brought here, and when it goes."""
 
     def __post_init__(self) -> None:
-        self.courier = Courier(self.server, self.data_dir)
+        self.courier = Courier(self.server, self.data_dir, self.store)
         self.fetched = Fetched(self.server, self.data_dir, self.hosts, self.preparing)
 
 
@@ -105,6 +110,9 @@ def order_take(run_id: str, attempt: int) -> None:
             "node-lost",
             f"{node.name} lost the server while it prepared the run: {error}.",
         )
+    except StoreError as error:
+        if not node.preparing.is_over(key):
+            _fail(node, key, "store-away", f"{node.name} cannot fetch its checkpoint. {error}")
     except OSError as error:
         log.exception("cannot start %s attempt %d", run_id, attempt)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -124,7 +132,14 @@ def _start(node: ThisNode, order: dict[str, Any]) -> None:
     key = (order["run_id"], order["attempt"])
     claimed = time.monotonic()
     given = _gpus_for(node, order)
-    prepared = prepare(order, data_dir=node.data_dir, server=node.server, gpus=given or [])
+    prepared = prepare(
+        order,
+        data_dir=node.data_dir,
+        server=node.server,
+        gpus=given or [],
+        store=node.store,
+        is_over=lambda: node.preparing.is_over(key),
+    )
     env = dict(os.environ)
     if given is not None:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, given))

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.node.checkpoint_fetch import Damaged, Sources, folder_remove, is_checkpoint
 from orchestrator.node.fetched import used
-from orchestrator.node.server import sha256_of
 from trainer.control import Control
 from trainer.rundir import RunDir, write_atomic
 from trainer.spec import SpecError, spec_parse
 from trainer.tables import ending_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from orchestrator.artifacts.store import Store
     from orchestrator.node.server import Server
     from trainer.rundir import AttemptDir
-
-MANIFEST = "manifest.json"
 
 
 class CannotPrepare(Exception):
@@ -37,8 +35,25 @@ class Prepared:
     """Of the trainer, behind `python -m trainer`."""
 
 
-def prepare(order: dict[str, Any], *, data_dir: Path, server: Server, gpus: list[int]) -> Prepared:
-    """Make everything ready. Raises CannotPrepare, or Unreachable while the server is away."""
+def prepare(
+    order: dict[str, Any],
+    *,
+    data_dir: Path,
+    server: Server,
+    gpus: list[int],
+    store: Store | None = None,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Prepared:
+    """Make everything ready. Raises CannotPrepare, or Unreachable or StoreError while those are away."""
+    sources = Sources(server, store, is_over)
+    try:
+        return _prepared(order, data_dir, sources, gpus)
+    except Damaged as error:
+        raise CannotPrepare(str(error)) from error
+
+
+def _prepared(order: dict[str, Any], data_dir: Path, sources: Sources, gpus: list[int]) -> Prepared:
+    server = sources.server
     run = RunDir(data_dir / "runs" / order["run_id"])
     attempt = run.attempt(order["attempt"])
     if not run.exists():
@@ -46,13 +61,13 @@ def prepare(order: dict[str, Any], *, data_dir: Path, server: Server, gpus: list
     if place := order["resume"]:
         if not order["continues_here"]:
             _strays_remove(run, place)
-        _own_checkpoint(run, place, order["voids"], server)
+        _own_checkpoint(run, place, order["voids"], sources)
     uses: list[Path] = []
     arguments = ["resume", str(run.path), "--attempt", str(attempt.number)]
     for part, option in (("model", "--model-path"), ("reference", "--reference-path")):
         name = order["spec"].get(part, {}).get("name", "")
         if place := order["inputs"]["models"].get(name):
-            uses.append(_checkpoint(place, data_dir, server))
+            uses.append(_checkpoint(place, data_dir, sources))
             arguments += [option, str(uses[-1])]
         elif name.startswith(("run:", "checkpoint:")):
             raise CannotPrepare(f"{part}.name: {name} has no checkpoint (any more).")
@@ -91,64 +106,30 @@ def _strays_remove(run: RunDir, place: dict[str, Any]) -> None:
     """
     for step in run.checkpoint_steps():
         folder = run.checkpoint(step)
-        same = step == place["step"] and _is_checkpoint(folder, place["sha256"])
+        same = step == place["step"] and is_checkpoint(folder, place["sha256"])
         if step >= place["step"] and not same:
-            _remove(folder)
+            folder_remove(folder)
 
 
 def _own_checkpoint(
-    run: RunDir, place: dict[str, Any], voids: list[list[int]], server: Server
+    run: RunDir, place: dict[str, Any], voids: list[list[int]], sources: Sources
 ) -> None:
     """Fetch the run's own newest checkpoint when it was saved on another machine."""
     standing = [step for step in run.checkpoint_steps() if not run.is_void(step, voids)]
     if not any(step >= place["step"] for step in standing):
-        _checkpoint_fetch(place, run.checkpoint(place["step"]), server)
+        sources.fetch(place, run.checkpoint(place["step"]))
 
 
-def _checkpoint(place: dict[str, Any], data_dir: Path, server: Server) -> Path:
+def _checkpoint(place: dict[str, Any], data_dir: Path, sources: Sources) -> Path:
     """The folder of another run's checkpoint: where it was saved, or a copy that is fetched once."""
     there = data_dir / "runs" / place["run"] / place["path"]
-    if _is_checkpoint(there, place["sha256"]):
+    if is_checkpoint(there, place["sha256"]):
         return there
     copy = data_dir / "fetched" / place["checkpoint"]
-    if not _is_checkpoint(copy, place["sha256"]):
-        _checkpoint_fetch(place, copy, server)
+    if not is_checkpoint(copy, place["sha256"]):
+        sources.fetch(place, copy)
     used(copy)
     return copy
-
-
-def _is_checkpoint(folder: Path, sha256: str) -> bool:
-    manifest = folder / MANIFEST
-    return manifest.is_file() and (not sha256 or sha256_of(manifest) == sha256)
-
-
-def _checkpoint_fetch(place: dict[str, Any], folder: Path, server: Server) -> None:
-    base = f"/checkpoints/{place['checkpoint']}/files"
-    draft = folder.with_name(f"{folder.name}.fetching")
-    try:
-        server.download(f"{base}/{MANIFEST}", draft / MANIFEST, place["sha256"])
-        files = json.loads((draft / MANIFEST).read_text())["files"]
-        for name, sha256 in files.items():
-            target = draft / name
-            if not target.resolve().is_relative_to(draft.resolve()):
-                raise CannotPrepare(f"The checkpoint's manifest names a file outside it: {name}")
-            if not (target.is_file() and sha256_of(target) == sha256):
-                server.download(f"{base}/{name}", target, sha256)
-    except ValueError as error:
-        raise CannotPrepare(
-            f"The checkpoint of step {place['step']} is damaged: {error}"
-        ) from error
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove(folder)
-    draft.rename(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a checkpoint; cut short, it leaves nothing that has a checkpoint's name."""
-    if folder.exists():
-        gone = folder.with_name(f"{folder.name}.gone-{os.getpid()}")
-        folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _dataset(pk: str, dataset: dict[str, Any], data_dir: Path, server: Server) -> Path:

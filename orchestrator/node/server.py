@@ -78,7 +78,7 @@ class Server:
     def download(self, path: str, target: Path, sha256: str) -> None:
         """Fetch a file; what a broken connection left is continued. Raises ValueError on a wrong hash."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{sha256[:12]}.part")
+        part = part_of(target, sha256)
         for attempt in range(DOWNLOAD_TRIES):
             try:
                 self._download_rest(path, part)
@@ -86,13 +86,7 @@ class Server:
             except (OSError, http.client.HTTPException) as error:
                 if attempt == DOWNLOAD_TRIES - 1:
                     raise Unreachable(f"{path}: {error}") from error
-        found = sha256_of(part)
-        if found != sha256:
-            part.unlink()
-            raise ValueError(
-                f"{path} arrived with SHA-256 {found[:12]}…, {sha256[:12]}… was promised."
-            )
-        os.replace(part, target)
+        arrived(part, target, sha256, path)
 
     def _download_rest(self, path: str, part: Path) -> None:
         have = part.stat().st_size if part.exists() else 0
@@ -136,6 +130,20 @@ class Server:
             raise Refused(error.code, detail or error.reason, dict(error.headers)) from error
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise Unreachable(f"{self.url}: {getattr(error, 'reason', error)}") from error
+
+
+def part_of(target: Path, sha256: str) -> Path:
+    """Where a file grows until it is whole."""
+    return target.with_name(f".{target.name}.{sha256[:12]}.part")
+
+
+def arrived(part: Path, target: Path, sha256: str, name: str) -> None:
+    """Give a whole file its name. Raises ValueError, and forgets it, when its hash is wrong."""
+    found = sha256_of(part)
+    if found != sha256:
+        part.unlink()
+        raise ValueError(f"{name} arrived with SHA-256 {found[:12]}…, {sha256[:12]}… was promised.")
+    os.replace(part, target)
 
 
 def sha256_of(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.signals import worker_ready
 
+from orchestrator.artifacts.store import store_at
 from orchestrator.data_dir import alive_path
 from orchestrator.node.hosts import Hosts
 from orchestrator.node.inventory import inventory
@@ -39,11 +40,19 @@ class CannotJoin(Exception):
 
 
 def join(
-    server: Server, *, name: str, slots: int | None, data_dir: Path, labels: Sequence[str] = ()
+    server: Server,
+    *,
+    name: str,
+    slots: int | None,
+    data_dir: Path,
+    labels: Sequence[str] = (),
+    artifacts: str = "",
 ) -> dict[str, Any]:
     """Join, waiting for a server that is not up yet. Raises CannotJoin."""
     body: dict[str, Any] = {"name": name, "slots": slots, "data_dir": str(data_dir)}
     body["labels"] = list(labels)
+    if artifacts:
+        body["artifacts"] = artifacts
     # Whoever shares the server's folder can prove it at once.
     body["proof"] = _content(data_dir / "broker" / "proof")
     pause = 0.2
@@ -82,13 +91,17 @@ def work(
     slots: int | None,
     data_dir: Path,
     labels: Sequence[str] = (),
+    artifacts: str = "",
 ) -> None:
-    """Be a node until a signal ends us; hosts that we started go on."""
+    """Be a node until a signal ends us; hosts that we started go on. `artifacts` is the shared store's URL."""
     data_dir.mkdir(parents=True, exist_ok=True)
     # Before it joins: waiting for a server is no standing still.
     touch_always(alive_path(data_dir, "node"))
-    joined = join(server, name=name, slots=slots, data_dir=data_dir, labels=labels)
-    node = ThisNode(joined["name"], server, data_dir, Hosts(data_dir), joined["instance"])
+    joined = join(
+        server, name=name, slots=slots, data_dir=data_dir, labels=labels, artifacts=artifacts
+    )
+    store = store_at(artifacts) if artifacts else None
+    node = ThisNode(joined["name"], server, data_dir, Hosts(data_dir), joined["instance"], store)
     node_be(node)
     adopted = node.hosts.live()
     log.info("joined as %s with %d slots; %d live runs", node.name, joined["slots"], len(adopted))

@@ -22,6 +22,8 @@ NOT_SIGNS = frozenset(
         *("oom-retry", "nan-rollback", "node-excluded", "log-rule", "retention", "gives-way"),
         # Where an attempt started from, and how it differs from the one before.
         *("checkpoint-out-of-reach", "damaged-checkpoint", "spec-changed", "model", "rows-dropped"),
+        # A training goes on while its checkpoints wait to be put into the store.
+        "artifacts",
         # What people asked for, and clocks: neither says that something goes wrong.
         *("knobs", "asked", "clock", STALL_OVER),
     }

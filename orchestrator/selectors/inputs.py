@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
+
 from orchestrator.models import ENDED, Checkpoint, Dataset, Run
 from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
 
@@ -85,7 +87,21 @@ def checkpoint_place(checkpoint: Checkpoint | None) -> dict[str, Any] | None:
         "step": checkpoint.step,
         "path": checkpoint.path,
         "sha256": checkpoint.sha256,
+        "key": store_key(checkpoint),
+        "in_store": bool(checkpoint.stored) and checkpoint.stored == checkpoint.sha256,
     }
+
+
+def run_key(run_id: str) -> str:
+    """Below what key everything of a run lies in the artifact store."""
+    return f"checkpoints/{run_id}"
+
+
+def store_key(checkpoint: Checkpoint) -> str:
+    """Below what key a checkpoint lies in the artifact store; "" when server and nodes share none."""
+    if not settings.ANNEAL_ARTIFACTS_URL:
+        return ""
+    return f"{run_key(checkpoint.run_id)}/{checkpoint.step}-{checkpoint.sha256[:16]}"
 
 
 def holder_of(checkpoint: Checkpoint) -> Node | None:

@@ -121,7 +121,8 @@ def only_this_machine_joins() -> bool:
 
 def _only_here(nodes: list[Node]) -> Counter[str]:
     """How many checkpoints lie on each node's own disk and nowhere else."""
-    far = [node for node in nodes if not node.local]
+    # What the server shares the disk of is here already, unless all is to go into a store.
+    far = [node for node in nodes if not node.local or settings.ANNEAL_ARTIFACTS_URL]
     here = Checkpoint.objects.filter(
         deleted=None, run__attempts__node__in=far, run__attempts__number=F("attempt")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db.models import F, Q
 
 from orchestrator.models import Attempt, Checkpoint, Process, Run
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def is_stored(checkpoint: Checkpoint) -> bool:
-    """Whether the server has a whole copy of its own."""
+    """Whether the server, or the artifact store, has a whole copy."""
     return bool(checkpoint.stored) and checkpoint.stored == checkpoint.sha256
 
 
@@ -108,7 +109,8 @@ def _leased(node: Node) -> list[Run]:
 
 
 def _on_its_way(checkpoint: Checkpoint, holder: Node) -> str:
+    where = "artifact store" if settings.ANNEAL_ARTIFACTS_URL else "server"
     return (
         f"waits for the checkpoint of step {checkpoint.step}, which is on its way "
-        f"from {holder.name} to the server"
+        f"from {holder.name} to the {where}"
     )

@@ -88,6 +88,8 @@ def advice(run: Run) -> str:
         return (
             "It made way for a run of higher priority, and goes on from its checkpoint in its turn."
         )
+    if run.state == State.QUEUED and run.cause == "store-away":
+        return "It is tried again by itself, as often as it takes, and costs no restart."
     if run.state == State.QUEUED and _never_starts(run):
         return "It does not start by itself: cancel it, clone it, and lower what it asks for."
     if run.state == State.QUEUED:

@@ -20,7 +20,9 @@ ACRONYMS = frozenset({"grpo", "dpo", "sft", "rloo", "ppo", "kto", "ipo", "orpo",
 QUIET = frozenset({"", "none", "auto", "native", "group-mean-std", "shuffled", "adamw", "constant"})
 """Methods that say nothing about a run because nearly every run has them."""
 
-PHASES = ("data", "rollout", "reward", "logprob", "update", "sync", "eval", "checkpoint", "other")
+PHASES = (
+    "data", "rollout", "wait", "reward", "logprob", "update", "sync", "eval", "checkpoint", "other",
+)  # fmt: skip
 """Parts of a step, in the order in which they happen."""
 
 

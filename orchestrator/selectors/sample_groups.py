@@ -32,6 +32,12 @@ class Answer:
     sign: str
     tokens: int
 
+    @property
+    def behind(self) -> int:
+        """Optimizer steps by which the weights that drew it were older than those that learned from it."""
+        drawn_by = self.sample.policy_version
+        return 0 if drawn_by is None else max(0, self.sample.step - 1 - drawn_by)
+
 
 @dataclass(frozen=True)
 class Group:

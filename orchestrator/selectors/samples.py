@@ -68,5 +68,6 @@ def sample_shape(sample: Sample) -> dict[str, Any]:
         "reward": sample.reward,
         "rewards": sample.rewards,
         "advantage": sample.advantage,
+        "policy_version": sample.policy_version,
         **sample.tokens,
     }

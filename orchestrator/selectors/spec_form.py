@@ -33,7 +33,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("data", "Data", ("data", "curriculum")),
     ("method", "Method", ("objective", "advantage")),
     ("rewards", "Rewards", ("rewards",)),
-    ("rollout", "Rollout", ("rollout", "guidance")),
+    ("rollout", "Rollout", ("rollout", "correction", "guidance")),
     ("optimizer", "Optimizer", ("optimizer", "schedule")),
     ("batch", "Batch", ("batch",)),
     ("budget", "Budget", ("budget",)),

@@ -16,7 +16,7 @@ _TRUNCATION = ("rollout.top_p", "rollout.top_k", "rollout.min_p")
 _OF_ANSWERS = ("rewards", "adapter", "rollout", *(f"evaluation.{name}" for name in _SAMPLING))
 _TRAINING = frozenset(
     {"objective", "advantage", "optimizer", "schedule", "batch", "budget", "checkpoint",
-     "curriculum", "data.train", "guidance", "adapter", "reference"}
+     "curriculum", "data.train", "guidance", "adapter", "reference", "correction"}
 )  # fmt: skip
 
 
@@ -67,6 +67,10 @@ def silence(path: str, facts: Facts) -> str:
         return f"{facts.name} trains a reward model, which writes no answers."
     if path == "advantage" and not facts.online:
         return f"{facts.name} learns from {learns}: there are no sampled answers to compare."
+    if path == "correction" and not facts.online:
+        return (
+            f"{facts.name} learns from {learns}: no sampler that could be another than the trainer."
+        )
     if path == "guidance" and not facts.online:
         return f"{facts.name} samples nothing while it trains, so there is nothing to guide."
     if path == "rollout" and not facts.online and not (facts.rewards and facts.held_out):

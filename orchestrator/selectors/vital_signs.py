@@ -71,9 +71,9 @@ SIGNS: dict[str, tuple[Sign, ...]] = {
             warn_above=0.2, bad_above=0.5,
         ),
         Sign(
-            "rollout/logp_diff_mean", "Sampler gap",
+            "gen_kl_error", "Sampler gap",
             "Sampler and trainer must agree on probabilities, or the gradient is of another policy.",
-            warn_above=0.01, bad_above=0.1,
+            warn_above=1e-3, bad_above=0.1,
         ),
         GRADIENT,
     ),

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from django.utils import timezone
 from orchestrator.models import Attempt, Checkpoint, Removal
 from orchestrator.selectors.inputs import checkpoint_place
 from orchestrator.selectors.reach import is_stored
-from orchestrator.services.dispatch import schedule_soon
+from orchestrator.services.dispatch import schedule_soon, sent_tell
 from trainer.disk import folders_remove
 
 if TYPE_CHECKING:
@@ -74,8 +75,11 @@ def copies_remove(run_id: str) -> int:
 
 
 def copies_wanted(node: Node) -> list[dict[str, Any]]:
-    """The checkpoints that lie on this node's own disk alone, newest first: it is to send them."""
-    if node.local:
+    """The checkpoints that lie on this node's own disk alone, newest first: it is to send them.
+
+    With an artifact store the server's own disk counts as one that can be lost, too.
+    """
+    if node.local and not settings.ANNEAL_ARTIFACTS_URL:
         return []
     here = Checkpoint.objects.filter(
         deleted=None, run__attempts__node=node, run__attempts__number=F("attempt")
@@ -180,10 +184,10 @@ def _expected(checkpoint: Checkpoint, folder: Path, name: str) -> str:
     return str(files[name])
 
 
-def _manifest_check(path: Path) -> None:
-    """Raises ValueError unless every file that the manifest names lies inside its folder."""
+def manifest_files(text: bytes) -> dict[str, str]:
+    """SHA-256 by name, of a manifest. Raises ValueError unless every file lies inside its folder."""
     try:
-        files = json.loads(path.read_text())["files"]
+        files = json.loads(text)["files"]
         items = [(Path(name), sha256) for name, sha256 in files.items()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{MANIFEST} is not the manifest of a checkpoint: {error}") from error
@@ -191,6 +195,7 @@ def _manifest_check(path: Path) -> None:
         odd = name.is_absolute() or ".." in name.parts or not name.parts or name.suffix == PART
         if odd or name.as_posix() == MANIFEST or not isinstance(sha256, str):
             raise ValueError(f"{MANIFEST} names a file outside its folder: {str(name)[:200]}")
+    return dict(files)
 
 
 def _room_check(checkpoint: Checkpoint, folder: Path, name: str, total: int, more: int) -> None:
@@ -233,7 +238,7 @@ def _check(part: Path, target: Path, expected: str, name: str) -> None:
             "send it again from its beginning."
         )
     if name == MANIFEST:
-        _manifest_check(part)
+        manifest_files(part.read_bytes())
     part.rename(target)
 
 
@@ -255,12 +260,16 @@ def _note_stored(checkpoint: Checkpoint) -> bool:
         stored = mine.update(stored=checkpoint.sha256) == 1
         # A run may have waited for just this.
         transaction.on_commit(schedule_soon)
-    _superseded_free(checkpoint.run_id)
+        if settings.ANNEAL_ARTIFACTS_URL:
+            transaction.on_commit(partial(sent_tell, checkpoint.pk, checkpoint.sha256))
+    superseded_free(checkpoint.run_id)
     return stored
 
 
-def _superseded_free(run_id: str) -> None:
+def superseded_free(run_id: str) -> None:
     """Free what the run's keep policy has removed, as soon as something newer is here instead."""
+    if not copies_of(run_id).is_dir():
+        return
     rows = {copy_folder(row).name: row for row in Checkpoint.objects.filter(run_id=run_id)}
     kept = [row for row in rows.values() if is_stored(row) and row.deleted is None]
     newest = max(((row.attempt, row.step) for row in kept), default=(0, 0))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from orchestrator.selectors.inputs import holder_of
+from orchestrator.artifacts.store import StoredFile, store_at
+from orchestrator.selectors.inputs import holder_of, store_key
 from orchestrator.selectors.reach import is_stored
 from orchestrator.services.checkpoint_copies import MANIFEST, copy_folder
+from orchestrator.services.store_copies import listing_read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,13 +44,29 @@ def _holds(folder: Path, checkpoint: Checkpoint) -> bool:
 
 
 def checkpoint_files(checkpoint: Checkpoint) -> dict[str, str]:
-    """SHA-256 of each file, as the manifest has it."""
+    """SHA-256 of each file, as the manifest has it. Raises ValueError when they are out of the server's reach."""
+    if found := in_store(checkpoint):
+        return dict(found["files"])
     manifest = json.loads((checkpoint_folder(checkpoint) / MANIFEST).read_text())
     return dict(manifest["files"])
 
 
-def checkpoint_file(checkpoint: Checkpoint, name: str) -> Path:
-    """The path of one file. Raises ValueError for a name that the manifest does not hold."""
+def in_store(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """`files` and `sizes` of a checkpoint that is to be had from the artifact store alone; else None."""
+    try:
+        checkpoint_folder(checkpoint)
+    except ValueError:
+        return listing_read(checkpoint) if store_key(checkpoint) else None
+    return None
+
+
+def checkpoint_file(checkpoint: Checkpoint, name: str) -> Path | StoredFile:
+    """One file, here or in the artifact store. Raises ValueError for a name that the manifest does not hold."""
+    if found := in_store(checkpoint):
+        if name not in found["sizes"]:
+            raise ValueError(f"This checkpoint holds no file {name}.")
+        store = store_at(settings.ANNEAL_ARTIFACTS_URL)
+        return StoredFile(store, f"{store_key(checkpoint)}/{name}", found["sizes"][name])
     folder = checkpoint_folder(checkpoint)
     if name == MANIFEST:
         return folder / name

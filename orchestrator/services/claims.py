@@ -121,5 +121,7 @@ def claim_fail(*, node: Node, run_id: str, attempt: int, cause: str, message: st
         mine = run.attempt == attempt and run.node_id == node.pk
         if not mine or run.process not in (Process.CLAIMED, Process.ALIVE):
             return False
-        attempt_end(run, attempt, Ending("failed", cause, message), who=node.name)
+        # A store that does not answer is no failure of the run: it is tried again for as long as it takes.
+        state = "stopped" if cause == "store-away" else "failed"
+        attempt_end(run, attempt, Ending(state, cause, message), who=node.name)
         return True

@@ -39,6 +39,11 @@ def remove_soon() -> None:
     _send("remove", [], queue="control", expires=5)
 
 
+def sent_tell(checkpoint_id: str, sha256: str) -> None:
+    """Ask control to look for a checkpoint in the artifact store."""
+    _send("checkpoint_sent", [checkpoint_id, sha256], queue="control", expires=60)
+
+
 def _send(task: str, arguments: list[str | int], *, queue: str, expires: int | None) -> bool:
     try:
         app.send_task(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from trainer.events import JOURNALS, number_decode, number_encode
+from trainer.spans import LABEL_LENGTH, LINE_SPANS_MOST
 
 FRAME_BYTES = 1 << 20
 NAMES_PER_STEP = 2000
@@ -50,6 +51,7 @@ class Push:
     """The names that lines of it held together: each set of them is checked once."""
     samples: list[dict[str, Any]] = field(default_factory=list)
     log: list[dict[str, Any]] = field(default_factory=list)
+    spans: list[dict[str, Any]] = field(default_factory=list)
     facts: list[dict[str, Any]] = field(default_factory=list)
     expect_next_in: float | None = None
     """The newest promise that came with metrics."""
@@ -88,6 +90,8 @@ def _event_read(push: Push, source: str, seq: int, event: Any) -> None:
         push.samples.append(_sample_read(source, event))
     elif kind == "log":
         push.log += _log_read(source, event, time)
+    elif kind == "spans":
+        push.spans.append(_spans_read(source, event))
     elif isinstance(kind, str) and kind in FACTS:
         push.facts.append(_fact_read(event))
     else:
@@ -170,6 +174,9 @@ def _sample_read(source: str, event: dict[str, Any]) -> dict[str, Any]:
         "reward": _number_or_none(event.get("reward")),
         "rewards": storable(rewards),
         "advantage": _number_or_none(event.get("advantage")),
+        "policy_version": None
+        if event.get("policy_version") is None
+        else _integer(event, "policy_version"),
         "tokens": {name: _numbers(event, name) for name in ("token_ids", "logps")},
     }
 
@@ -184,6 +191,42 @@ def _log_read(source: str, event: dict[str, Any], time: float) -> list[dict[str,
         {"seq": event["seq"], "number": number, "time": time, "text": text_storable(line)}
         for number, line in enumerate(lines)
     ]
+
+
+def _spans_read(source: str, event: dict[str, Any]) -> dict[str, Any]:
+    if source != "trainer":
+        raise ValueError("spans belong in the trainer's journal")
+    start, spans = number_decode(event.get("start")), event.get("spans")
+    if not 0 <= start < TIME_END:
+        raise ValueError(f"its start {start} is not Unix time in seconds")
+    if not isinstance(spans, list) or len(spans) > LINE_SPANS_MOST:
+        raise ValueError(f"spans must be a list of at most {LINE_SPANS_MOST} [phase, from, to]")
+    return {
+        "seq": event["seq"],
+        "step": _integer(event, "step"),
+        "process": _label(event.get("process"), "process"),
+        "steps": _integer({"steps": 1, **event}, "steps"),
+        "start": start,
+        "spans": [_span(span) for span in spans],
+        "folded": min(_integer({"folded": 0, **event}, "folded"), 2**31 - 1),
+    }
+
+
+def _span(span: Any) -> list[Any]:
+    if not isinstance(span, list) or len(span) != 3:
+        raise ValueError(f"{_shown(span)} is not a span; use [phase, from, to]")
+    begin, end = number_decode(span[1]), number_decode(span[2])
+    if not 0 <= begin <= end < TIME_END:
+        raise ValueError(f"a span from {begin} to {end}: both are seconds since start, in order")
+    return [_label(span[0], "phase"), begin, end]
+
+
+def _label(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= LABEL_LENGTH or _CONTROL.search(value):
+        raise ValueError(
+            f"{name} is {_shown(value)!r}; it must be 1 to {LABEL_LENGTH} characters, no controls"
+        )
+    return value
 
 
 def text_storable(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import DataError, transaction
 from django.utils import timezone
 
-from orchestrator.models import Attempt, LogLine, Run, Sample, State, Stream
+from orchestrator.models import Attempt, LogLine, Run, Sample, State, StepSpans, Stream
 from orchestrator.selectors.wants import want_of
 from orchestrator.selectors.wire import execute
 from orchestrator.services.entries import PushError, push_read
@@ -101,6 +101,10 @@ def _rows_store(run_id: str, attempt: int, source: str, push: Push) -> None:
         Sample.objects.bulk_create(
             [Sample(**of_run, **sample) for sample in push.samples], batch_size=500
         )
+    if push.spans:
+        StepSpans.objects.bulk_create(
+            [StepSpans(**of_run, **line) for line in push.spans], batch_size=500
+        )
     if push.log:
         LogLine.objects.bulk_create(
             [LogLine(**of_run, source=source, **line) for line in push.log], batch_size=2000
@@ -136,7 +140,7 @@ def _newest_step(push: Push) -> Line | None:
 
 
 def _hints_send(run_id: str, attempt: int, cursor: int, push: Push) -> None:
-    if push.lines:
+    if push.lines or push.spans:
         hint("points", run=run_id, attempt=attempt, seq=cursor)
     if push.samples:
         hint("samples", run=run_id, step=push.samples[-1]["step"])

@@ -96,15 +96,18 @@ def node_join(
     data_dir: str = "",
     proof: str = "",
     labels: Iterable[str] = (),
+    artifacts: str = "",
 ) -> Node:
     """Let a machine work under the node of its token, from now on as its only process.
 
-    Raises PermissionError for a bad token, BrokerUnreachable, and ValueError for a bad name or label.
+    Raises PermissionError for a bad token, BrokerUnreachable, and ValueError for a bad name or label, or
+    another artifact store than this server's.
     """
     node = node_of_token(token)
     if node is None:
         raise PermissionError("This node token is unknown or was revoked.")
     _inventory_check(inventory)
+    _artifacts_check(artifacts)
     here = _proof_check(proof)
     said = labels_checked(labels)
     node.labels = labels_joined(node.labels, said_before=node.own_labels, said_now=said)
@@ -176,6 +179,17 @@ def broker_of(node: Node) -> dict[str, Any]:
     if settings.BROKER_URL.startswith("filesystem:"):
         return {"url": settings.BROKER_URL, "folder": str(settings.ANNEAL_DATA_DIR / "broker")}
     return {"url": settings.BROKER_URL}
+
+
+def _artifacts_check(theirs: str) -> None:
+    """What a node puts elsewhere would be nowhere for all others. One that names no store sends to the server."""
+    ours = settings.ANNEAL_ARTIFACTS_URL
+    if theirs and theirs != ours:
+        kept = f"in {ours}" if ours else "in its own data directory"
+        raise ValueError(
+            f"This server keeps checkpoints {kept}; ANNEAL_ARTIFACTS_URL names another place where this node was "
+            "started. Set it to the same URL for both, or leave it out here: then they go through the server."
+        )
 
 
 def _inventory_check(inventory: dict[str, Any]) -> None:

@@ -270,8 +270,9 @@ def _facts_of(run: Run, ending: Ending) -> dict[str, Any]:
         return restarted(run, ending)
     if ending.state == "stopped" and ending.cause == "policy":
         return ended("policy", ending.message)
-    # Nobody here asked for this end: a signal did, or the machine goes down. It costs no restart.
-    cause = "server-stopped" if ending.cause == "server-stopped" else "preempted"
+    # Nobody here asked for this end: a signal did, the machine goes down, or the store is away.
+    # It costs no restart.
+    cause = ending.cause if ending.cause in ("server-stopped", "store-away") else "preempted"
     return queued(cause, ending.message or "The trainer was ended by a signal.")
 
 

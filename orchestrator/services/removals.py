@@ -9,10 +9,22 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from orchestrator.models import Block, Chunk, Event, LogLine, Removal, Run, Sample, Series
+from orchestrator.models import (
+    Block,
+    Chunk,
+    Event,
+    LogLine,
+    Removal,
+    Run,
+    Sample,
+    Series,
+    StepSpans,
+)
 from orchestrator.services.checkpoint_copies import copies_of, copies_remove
 from orchestrator.services.compaction import LOCK
 from orchestrator.services.hints import hint
+from orchestrator.services.store_copies import run_leaves
+from orchestrator.services.store_keeper import look_soon
 from trainer.disk import disk_bytes, folders_remove, run_folders
 
 if TYPE_CHECKING:
@@ -30,6 +42,7 @@ BATCHES: tuple[tuple[type[Model], str, int], ...] = (
     (Block, OF_SERIES, 500),
     (Sample, OF_RUN, 2000),
     (LogLine, OF_RUN, 5000),
+    (StepSpans, OF_RUN, 2000),
     (Event, OF_RUN, 5000),
 )
 """What a run may have very many of: table, which rows, and how many go in one transaction."""
@@ -102,6 +115,8 @@ def _files(removal: Removal) -> None:
         return
     folders_remove(folders)
     copies_remove(removal.run_id)
+    run_leaves(removal.run_id)
+    look_soon()
     removal.done = timezone.now()
 
 

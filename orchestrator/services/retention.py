@@ -20,6 +20,7 @@ from orchestrator.models import (
     LogLine,
     Run,
     Sample,
+    StepSpans,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ KEYS_KEPT = timedelta(days=7)
 RUNS_AT_ONCE = 20
 DEAD_ROWS = 1000
 """From so many deleted rows on a table is vacuumed: what was deleted with a run is to be free soon."""
-LARGE: tuple[type[Model], ...] = (Block, Chunk, Sample, LogLine)
+LARGE: tuple[type[Model], ...] = (Block, Chunk, Sample, LogLine, StepSpans)
 
 
 def retain() -> int:

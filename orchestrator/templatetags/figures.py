@@ -168,6 +168,12 @@ def percent(part: float, whole: float) -> float:
 
 
 @register.filter
+def share(value: float) -> str:
+    """A part of a whole, in percent: "62 %", "0.4 %"."""
+    return f"{100 * value:.0f} %" if not 0 < value < 0.0095 else f"{100 * value:.1g} %"
+
+
+@register.filter
 def until(start: datetime, end: datetime) -> float:
     """Seconds between two moments."""
     return (end - start).total_seconds()

@@ -14,6 +14,7 @@ from orchestrator.models import Role
 from orchestrator.selectors import checkpoint_rows
 from orchestrator.selectors.checkpoints import checkpoint_get
 from orchestrator.services.checkpoint_listing import checkpoint_listing
+from orchestrator.services.checkpoints import in_store
 from orchestrator.views.query import query_text, query_whole
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def _files(request: HttpRequest, checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "folder": folder,
         "files": files,
-        "load": checkpoint_rows.load_text(folder),
+        # Libraries load from folders: what lies in a store is downloaded first.
+        "load": "" if in_store(checkpoint) else checkpoint_rows.load_text(folder),
         "fetch": checkpoint_rows.fetch_text(listing, name),
     }

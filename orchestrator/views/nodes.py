@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from orchestrator.models import Node, Role
 from orchestrator.selectors import node_cards
+from orchestrator.selectors.artifacts import store_state
 from orchestrator.services import node_changes, nodes
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def _listed(request: HttpRequest) -> dict[str, Any]:
         "busy": sum(card.busy for card in found if card.speaks),
         "slots": sum(card.node.slots for card in found if card.speaks),
         "waiting": node_cards.runs_waiting(),
+        "store": store_state(),
         "may_change": request.user.has_role(Role.ADMIN),
     }
 

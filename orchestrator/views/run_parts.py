@@ -9,6 +9,7 @@ from django.views.decorators.http import require_GET
 
 from orchestrator.models import Role, Run
 from orchestrator.selectors.events import events_list
+from orchestrator.selectors.plan import plan_page
 from orchestrator.selectors.sample_groups import groups_newest
 from orchestrator.selectors.stalls import stall_shape
 from orchestrator.views.run import may_change
@@ -48,6 +49,13 @@ def truth(request: HttpRequest, run_id: str) -> HttpResponse:
     """The truth panel as of now."""
     run = get_object_or_404(Run.objects.select_related("node"), pk=run_id)
     return render(request, "run/part_truth.html", {"run": run, **truth_of(run, request)})
+
+
+@require_GET
+def plan(request: HttpRequest, run_id: str) -> HttpResponse:
+    """The execution plan as of now."""
+    run = get_object_or_404(Run.objects.select_related("node"), pk=run_id)
+    return render(request, "run/part_plan.html", plan_page(run))
 
 
 @require_GET

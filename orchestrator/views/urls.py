@@ -75,6 +75,7 @@ urlpatterns = [
     path("runs/<id:run_id>/events-part/", run_parts.events, name="run-events"),
     path("runs/<id:run_id>/stall-part/", run_parts.stall, name="run-stall"),
     path("runs/<id:run_id>/truth-part/", run_parts.truth, name="run-truth"),
+    path("runs/<id:run_id>/plan-part/", run_parts.plan, name="run-plan"),
     path("runs/<id:run_id>/post-mortem-part/", run_parts.post_mortem, name="run-post-mortem"),
     path("runs/<id:run_id>/<slug:tab>/", run.page, name="run-tab"),
 ]

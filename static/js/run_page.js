@@ -7,6 +7,7 @@ import { logView } from "./log_view.js";
 import { metricFilter } from "./metric_filter.js";
 import { copyButtons } from "./copy.js";
 import { partView } from "./part_view.js";
+import { planView } from "./plan_view.js";
 import { postMortemView } from "./post_mortem_view.js";
 import { showRun, showWidths } from "./run_fields.js";
 import { connect } from "./socket.js";
@@ -24,6 +25,7 @@ const log = logView(root.querySelector("[data-log]"));
 const newest = partView(root.querySelector("[data-newest]"), foldLong);
 truthView(root.querySelector("[data-truth]"));
 const mortem = postMortemView(root.querySelector("[data-post-mortem]"));
+const plan = planView(root.querySelector("[data-plan]"));
 const events = partView(root.querySelector("[data-events]"));
 const stall = partView(root.querySelector("[data-stall]"));
 let state = root.dataset.runState;
@@ -50,9 +52,13 @@ function seamsSoon(tries = 20) {
 const hear = {
   points: (message) => {
     charts?.feed.heard(message);
+    plan.refresh();
     mortem.refresh();
   },
-  gap: () => charts?.feed.load(),
+  gap: () => {
+    charts?.feed.load();
+    plan.refresh();
+  },
   samples: () => newest.refresh(),
   log: (message) => {
     log?.append(message.lines);
@@ -112,6 +118,7 @@ socket = connect(document.body.dataset.socket, {
     // What was said or hinted at while no socket was open is asked for again.
     log?.catchUp();
     if (connected) newest.refresh();
+    if (connected) plan.refresh();
     mortem.refresh();
     connected = true;
     return [watched()];

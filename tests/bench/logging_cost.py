@@ -4,7 +4,8 @@
 
 Prints the median and the 99th percentile, in milliseconds, of what one training step writes (a metrics
 line of 40 values, every tenth step a batch of 64 samples), beside the physical limit of the same run: the same
-bytes by a bare `os.write`. Ship runs all the while against a port where nobody answers.
+bytes by a bare `os.write`. Ship runs all the while against a port where nobody answers. The third line is what the
+execution plan costs besides: the clock's eight switches of part, and the line of spans, written every step.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from statistics import median, quantiles
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from trainer import spans
 from trainer.events import encode
 from trainer.journal import Journal
 from trainer.rundir import RunDir, write_atomic
+from trainer.spans import Lap, SpanLines
 
 VALUES = {f"time/part_{number}": number * 0.123456789 for number in range(40)}
 SAMPLE = {
@@ -79,6 +82,25 @@ def measure(folder: Path, steps: int) -> tuple[list[float], list[float]]:
     return logged, bare
 
 
+def measure_spans(folder: Path, steps: int) -> list[float]:
+    """Milliseconds per step of noting eight phases and writing their line, as often as that is possible."""
+    spans.EVERY = 0.0
+    journal, lines, spent = Journal(RunDir(folder).attempt(2).journal("trainer")), SpanLines(), []
+    phases = ("sync", "rollout", "reward", "logprob", "reward", "other", "update", "other")
+    for step in range(1, steps + 1):
+        started = time.perf_counter()
+        lap = Lap()
+        for place, phase in enumerate(phases):
+            time.perf_counter()  # the clock reads it at each switch
+            lap.add(phase, step + place / 10, step + (place + 1) / 10)
+        fields = lines.line(step, spans.TRAINER, lap.spans())
+        assert fields is not None
+        journal.append("spans", **fields)
+        spent.append((time.perf_counter() - started) * 1000)
+        time.sleep(0.002)
+    return spent
+
+
 def main() -> None:
     """Run ship against a dead server, write, report."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -98,11 +120,12 @@ def main() -> None:
         try:
             time.sleep(1.0)
             logged, bare = measure(folder, steps)
+            planned = measure_spans(folder, steps)
             alive = ship.poll() is None
         finally:
             ship.kill()
             ship.wait()
-    for label, values in (("journal", logged), ("bare write", bare)):
+    for label, values in (("journal", logged), ("bare write", bare), ("spans", planned)):
         print(
             f"{label:12} median {median(values):.3f} ms   p99 {quantiles(values, n=100)[98]:.3f} ms"
         )

@@ -8,9 +8,10 @@ import pytest
 
 from orchestrator.models import Attempt, Node, Process, Role, Run, State, User
 from orchestrator.services.tokens import api_token_create, digest_of
+from tests.s3 import S3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SPEC: dict[str, Any] = {
     "name": "tiny",
@@ -93,3 +94,20 @@ def bearer() -> Callable[..., dict[str, str]]:
         return {"Authorization": f"Bearer {api_token_create(user=user, scope=scope)}"}
 
     return headers
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """An S3 server for the whole session."""
+    server = S3()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The same, with credentials for it in the environment."""
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    return s3_server

@@ -44,6 +44,16 @@ def sample(seq: int, **fields: Any) -> dict[str, Any]:
     }
 
 
+def spans(seq: int, step: int, *parts: tuple[str, float], **fields: Any) -> dict[str, Any]:
+    """A line of spans: phases with their seconds, one behind the other, from T0 + 10 times the step on."""
+    found, at = [], 0.0
+    for phase, seconds in parts or (("rollout", 2.0), ("update", 1.0)):
+        found.append([phase, round(at, 6), round(at + seconds, 6)])
+        at += seconds
+    head = {"seq": seq, "time": T0 + seq, "type": "spans", "step": step, "process": "trainer"}
+    return {**head, "steps": 1, "start": T0 + 10 * step, "spans": found, **fields}
+
+
 def push(run: Run, events: list[dict[str, Any]], **words: Any) -> Ack:
     """Push lines as `ship` would; the first one's seq is the push's."""
     words = {"attempt": 1, "source": "trainer", "first": events[0]["seq"], **words}

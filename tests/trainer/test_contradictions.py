@@ -58,6 +58,34 @@ FADING = {"objective": {"type": "grpo", "beta": 0.1, "beta_schedule": "linear"}}
         ),
         (DPO | {"batch": {"minibatches": 2}}, "batch.minibatches", "dpo has no rollouts"),
         (
+            {"rollout": {"replicas": 2}},
+            "rollout.replicas",
+            'set it to 1, or rollout.placement to "server"',
+        ),
+        (
+            DPO | {"rollout": {"placement": "server"}},
+            "rollout.placement",
+            "dpo samples at evaluation only",
+        ),
+        (
+            {"rollout": {"placement": "server", "sleep_level": 1}},
+            "rollout.sleep_level",
+            "a server goes on sampling while the trainer learns",
+        ),
+        *(
+            (
+                {"rollout": {"tensor_parallel": 2} | other},
+                "rollout.tensor_parallel",
+                "set it to 1, or",
+            )
+            for other in ({}, {"engine": "native", "placement": "server"})
+        ),
+        (
+            {"rollout": {"engine": "native", "sleep_level": 2}},
+            "rollout.sleep_level",
+            "the native engine samples with the policy itself",
+        ),
+        (
             DPO | {"batch": {"updates_per_rollout": 2}},
             "batch.updates_per_rollout",
             "dpo has no rollouts",
@@ -126,6 +154,9 @@ def test_it_refuses_with_a_sentence_at_the_field(
         {"batch": {"minibatches": 4, "prompts_per_step": 4, "updates_per_rollout": 3}},
         {"rollout": {"top_p": 0.9, "top_k": 5, "min_p": 0.1, "temperature": 0.7}},
         {"rollout": {"top_k": 2}, "evaluation": {"temperature": 0}},
+        {"rollout": {"placement": "server", "replicas": 3, "engine": "vllm"}},
+        {"rollout": {"placement": "server", "tensor_parallel": 2, "engine": "vllm"}},
+        {"rollout": {"sleep_level": 2}},
         MINUTES | {"schedule": {"type": "constant", "warmup_steps": 9}},
         MINUTES | {"schedule": {"type": "cosine", "floor": 1.0}},
         FADING | {"budget": {"max_steps": 0, "max_epochs": 2, "max_minutes": 5}},

@@ -15,7 +15,7 @@ from trainer.engine.failure import Failure
 from trainer.engine.forward import Sequences, micro_batches, token_scores
 from trainer.engine.sampler import Sampling, kept_set
 from trainer.engine.seeds import sample_keys
-from trainer.engine.vllm_generator import _base_weights, _rank_offered
+from trainer.engine.vllm_engine import _rank_offered, base_weights
 
 pytestmark = [
     pytest.mark.vllm,
@@ -108,9 +108,9 @@ def test_weights_that_have_not_moved_are_not_handed_over_again(policy, engine, m
 
 def test_each_tensor_is_handed_over_once_under_the_name_of_the_plain_model(policy):
     plain = dict(make_policy(**SHAPE).model.named_parameters())
-    names = [name for name, _ in _base_weights(policy.model)]
-    assert sorted(names) == sorted(plain)
-    pointers = [weight.data_ptr() for _, weight in _base_weights(policy.model)]
+    told = base_weights(policy.model)
+    assert sorted(told) == sorted(plain)
+    pointers = [weight.data_ptr() for weight in told.values()]
     assert len(set(pointers)) == len(pointers)
 
 
@@ -203,7 +203,7 @@ def test_who_leaves_in_the_middle_leaves_nothing_behind(policy, engine):
     ticks = iter(range(4))
     with pytest.raises(StopIteration):
         draw(policy, engine, how, step=5, tick=lambda: next(ticks))
-    assert not engine._llm.llm_engine.has_unfinished_requests()
+    assert not engine._engine.llm.llm_engine.has_unfinished_requests()
     _, after = draw(policy, engine, how, step=5)
     assert [a.tokens for a in after] == [a.tokens for a in before]
 

@@ -55,14 +55,10 @@ def adapter_attach(model: Any, config: Any, seed: int) -> None:
 
 def adapter_load(model: Any, folder: Path) -> None:
     """Put a saved adapter into its base, to the bit. Raises ValueError when it does not fit."""
-    from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
+    from peft import set_peft_model_state_dict
 
-    config = PeftConfig.from_pretrained(str(folder))
-    config.inference_mode = False
     saved = load_file(folder / ADAPTER_WEIGHTS)
-    model.requires_grad_(False)
-    with torch.random.fork_rng():
-        inject_adapter_in_model(config, model, adapter_name=NAME)
+    adapter_place(model, folder)
     plain = {key.removeprefix(PREFIX): value for key, value in saved.items()}
     set_peft_model_state_dict(model, plain, adapter_name=NAME)
     misfits = sorted(set(adapter_weights(model)) ^ set(saved))
@@ -80,13 +76,28 @@ def adapter_weights(model: Any) -> dict[str, torch.Tensor]:
 
 def adapter_write(folder: Path, model: Any, weights: dict[str, torch.Tensor], base: str) -> None:
     """Write an adapter as peft would; `base` says where its base model is found."""
+    (folder / ADAPTER_CONFIG).write_text(adapter_config(model, base))
+    save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+
+
+def adapter_config(model: Any, base: str) -> str:
+    """What `adapter_write` writes beside the weights."""
     config = model.peft_config[NAME].to_dict()
     # Sets have no order: two runs of the same spec would write different files.
     plain = {key: sorted(v) if isinstance(v, set) else v for key, v in config.items()}
     plain |= {"base_model_name_or_path": base, "inference_mode": True}
-    text = json.dumps(plain, indent=2, sort_keys=True, default=_plain)
-    (folder / ADAPTER_CONFIG).write_text(text)
-    save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    return json.dumps(plain, indent=2, sort_keys=True, default=_plain)
+
+
+def adapter_place(model: Any, folder: Path) -> None:
+    """Put the layers of a saved adapter's configuration into its base; their weights are to be given."""
+    from peft import PeftConfig, inject_adapter_in_model
+
+    config = PeftConfig.from_pretrained(str(folder))
+    config.inference_mode = False
+    model.requires_grad_(False)
+    with torch.random.fork_rng():
+        inject_adapter_in_model(config, model, adapter_name=NAME)
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,8 @@ class Rollouts:
     mask_BT: torch.Tensor
     """bool: answer tokens, the end-of-sequence token included."""
     old_logp_BT: torch.Tensor
-    """Log-probabilities under the policy that sampled, float32."""
+    """Log-probabilities under the policy that ratios compare with, float32: the one that sampled, or the
+    trainer's before its first update on the batch."""
     advantage_BT: torch.Tensor
     """Advantage of each token; the same along an answer unless the estimator tells tokens apart."""
     group_B: torch.Tensor
@@ -50,6 +51,12 @@ class Rollouts:
     """The critic's values when the answers were sampled."""
     return_BT: torch.Tensor | None = None
     """What the critic is trained towards."""
+    sampler_logp_BT: torch.Tensor | None = None
+    """Log-probabilities as recorded while sampling, where `old_logp_BT` is the trainer's."""
+    age_B: torch.Tensor | None = None
+    """Batches that were learned from since the oldest token was drawn; None: none."""
+    correction_BT: torch.Tensor | None = None
+    """What the policy term of each token is multiplied by, for a sampler that was not the policy."""
 
     @property
     def advantage_B(self) -> torch.Tensor:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SAVED = {
     "old_logp": "old_logp_NA",
+    "sampler_logp": "sampler_logp_NA",
+    "age": "age_N",
     "old_entropy": "old_entropy_NA",
     "log_kept": "log_kept_NA",
     "truncated": "truncated_N",
@@ -42,7 +44,8 @@ class Buffer:
 
     sequences: Sequences
     old_logp_NA: torch.Tensor
-    """Under the distribution that was sampled from, temperature and kept set included."""
+    """Under the policy that ratios compare with, temperature and kept set included: the one that sampled, or
+    with `correction.old_policy = "trainer"` the trainer's before its first update on this batch."""
     old_entropy_NA: torch.Tensor
     log_kept_NA: torch.Tensor
     """Log of the mass that truncated sampling kept, under the distribution before it; 0 without."""
@@ -54,6 +57,10 @@ class Buffer:
     ref_logp_NA: torch.Tensor | None = None
     value_NA: torch.Tensor | None = None
     return_NA: torch.Tensor | None = None
+    sampler_logp_NA: torch.Tensor | None = None
+    """As they were recorded while sampling, where `old_logp_NA` is the trainer's."""
+    age_N: torch.Tensor | None = None
+    """Batches that were learned from since the oldest token of each answer was drawn; None: none."""
 
     @classmethod
     def of(
@@ -87,6 +94,11 @@ class Buffer:
     def group_N(self) -> torch.Tensor:
         """The prompt of each answer."""
         return torch.tensor(self.sequences.prompt_of)
+
+    @property
+    def oldest(self) -> int:
+        """The age of the oldest answer."""
+        return 0 if self.age_N is None else int(self.age_N.max())
 
     @property
     def advantage_N(self) -> torch.Tensor:
@@ -144,6 +156,8 @@ class Buffer:
             ref_logp_BT=None if self.ref_logp_NA is None else rows(self.ref_logp_NA),
             old_value_BT=None if self.value_NA is None else rows(self.value_NA),
             return_BT=None if self.return_NA is None else rows(self.return_NA),
+            sampler_logp_BT=None if self.sampler_logp_NA is None else rows(self.sampler_logp_NA),
+            age_B=None if self.age_N is None else rows(self.age_N),
         )
 
     def tensors(self) -> dict[str, torch.Tensor]:

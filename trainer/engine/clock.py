@@ -6,8 +6,12 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from trainer.spans import Lap
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from trainer.spans import Span
 
 PARTS = ("data", "rollout", "reward", "logprob", "update", "sync", "eval", "checkpoint", "other")
 
@@ -21,6 +25,11 @@ class Clock:
         self._since = time.perf_counter()
         self.entered: Callable[[str], None] | None = None
         """Is told of each part that begins or goes on."""
+        self.spans: list[Span] = []
+        """Which part was at work when, in the lap that ended last."""
+        self.folded = 0
+        """How many spans of that lap were too many to be told one by one."""
+        self._lap, self._began = Lap(), self._since
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -34,7 +43,7 @@ class Clock:
     def spent(self, name: str) -> float:
         """Seconds in a part since the last lap."""
         self._switch(self._part)
-        return self._spent[name]
+        return self._spent.get(name, 0.0)
 
     def lap(self) -> dict[str, float]:
         """`time/*` since the last lap, the sum as `time/step`; starts the next lap."""
@@ -42,13 +51,19 @@ class Clock:
         values = {f"time/{name}": seconds for name, seconds in self._spent.items()}
         values["time/step"] = sum(self._spent.values())
         self._spent = dict.fromkeys(PARTS, 0.0)
+        self._lap.add(self._part, self._began, self._since)
+        self.spans, self.folded = self._lap.spans(), self._lap.folded
+        self._lap, self._began = Lap(), self._since
         return values
 
     def _switch(self, name: str) -> str:
         now = time.perf_counter()
         before, self._part = self._part, name
-        self._spent[before] += now - self._since
+        self._spent[before] = self._spent.get(before, 0.0) + now - self._since
         self._since = now
-        if name != before and self.entered is not None:
-            self.entered(name)
+        if name != before:
+            self._lap.add(before, self._began, now)
+            self._began = now
+            if self.entered is not None:
+                self.entered(name)
         return before

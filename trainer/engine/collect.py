@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from trainer.engine.reference import Reference
     from trainer.engine.sampler import Sampled
     from trainer.engine.scoring import Scored
+    from trainer.engine.seeds import Words
     from trainer.engine.session import Session
     from trainer.spec import RunSpec
 
@@ -52,27 +53,36 @@ class Collector:
         examples: Sequence[Example],
         visited: list[int],
         dials: Mapping[str, float],
+        sampled: list[Sampled] | None = None,
     ) -> tuple[Buffer, dict[str, float]]:
         """The batch of `step`, ready for its first update, and what was measured on the way.
 
-        `visited` is the cursor behind the batch.
+        `visited` is the cursor behind the batch; `sampled` are its answers where they were drawn ahead.
         """
         clock, spec = self.session.clock, self.spec
         assert spec.advantage is not None
-        if self.policy.generator.holds_copy:
-            with clock.part("sync"):
-                self.policy.generator.sync()
-        with clock.part("rollout"):
-            sampled = self._sample("train", step, examples, spec.rollout.group_size)
-            # Drawn at temperature 0: a baseline, never trained on.
-            wants_greedy = "greedy" in spec.advantage.needs
-            greedy = self._sample("greedy", step, examples, 1) if wants_greedy else []
+        greedy: list[Sampled] = []
+        if sampled is None:
+            if self.policy.generator.holds_copy:
+                with clock.part("sync"):
+                    self.policy.generator.sync()
+            with clock.part("rollout"):
+                sampled = self._sample("train", step, examples, spec.rollout.group_size)
+                # Drawn at temperature 0: a baseline, never trained on.
+                if "greedy" in spec.advantage.needs:
+                    greedy = self._sample("greedy", step, examples, 1)
+                self.policy.generator.rest()
         with clock.part("reward"):
             scored = self._score(examples, sampled)
             greedy_scored = self._score(examples, greedy) if greedy else None
         buffer = Buffer.of(examples, sampled, visited)
+        buffer.age_N = self._ages(sampled)
         with clock.part("logprob"):
-            if "sampled-entropy" in spec.objective.uses and not self.policy.generator.tells_entropy:
+            if spec.makes_good.old_policy == "trainer":
+                self.add_old(buffer)
+            elif (
+                "sampled-entropy" in spec.objective.uses and not self.policy.generator.tells_entropy
+            ):
                 self.add_entropies(buffer)
             if "reference" in spec.objective.uses or spec.objective.reward_kl(dials):
                 self.add_reference(buffer)
@@ -81,13 +91,35 @@ class Collector:
         with clock.part("reward"):
             values = self._add_advantages(buffer, scored, greedy_scored, dials)
         values |= rollout_metrics(sampled, scored, buffer, greedy_scored)
-        tokens = sum(len(item.tokens) for item in [*sampled, *greedy])
-        values["tokens/rollout_per_s"] = tokens / max(clock.spent("rollout"), 1e-9)
+        if rollout_seconds := clock.spent("rollout"):
+            tokens = sum(len(item.tokens) for item in [*sampled, *greedy])
+            values["tokens/rollout_per_s"] = tokens / rollout_seconds
         if self.session.report.wants_samples():
             self.session.report.write_samples(
-                samples_of(step, examples, sampled, scored, buffer.advantage_N.tolist())
+                samples_of(
+                    step,
+                    examples,
+                    sampled,
+                    scored,
+                    buffer.advantage_N.tolist(),
+                    [self._version(step, item) for item in sampled],
+                )
             )
         return buffer, values
+
+    def _version(self, step: int, item: Sampled) -> int:
+        """The optimizer steps behind the weights that drew the oldest token of an answer for `step`."""
+        behind = self.policy.version - min(item.versions) if item.versions else 0
+        return step - 1 - behind
+
+    def _ages(self, sampled: Sequence[Sampled]) -> torch.Tensor | None:
+        """Whole batches between the oldest token of each answer and now."""
+        if not any(item.versions for item in sampled):
+            return None
+        batch = self.spec.batch
+        updates = batch.minibatches * batch.updates_per_rollout
+        now = self.policy.version
+        return torch.tensor([(now - min(item.versions or [now])) // updates for item in sampled])
 
     def add_reference(self, buffer: Buffer) -> None:
         """Reference log-probabilities: once per batch, so that every update sees the same.
@@ -109,18 +141,32 @@ class Collector:
 
     def add_entropies(self, buffer: Buffer) -> None:
         """Entropies of the policy that sampled, where the engine has not told them."""
-        sequences = buffer.sequences
-        with torch.no_grad():
-            for rows, chosen in self.plan(buffer, range(len(sequences.answers))):
+        buffer.old_entropy_NA = self._scores(buffer)[1]
+
+    def add_old(self, buffer: Buffer) -> None:
+        """The trainer's own log-probabilities as those that ratios compare with, and its entropies."""
+        buffer.sampler_logp_NA = buffer.old_logp_NA
+        buffer.old_logp_NA, buffer.old_entropy_NA = self._scores(buffer)
+
+    def _scores(self, buffer: Buffer) -> tuple[torch.Tensor, torch.Tensor]:
+        """The policy's log-probabilities and entropies (N, A) of all answers, on the CPU."""
+        sequences, temperature = buffer.sequences, self.spec.rollout.temperature
+        ranks = self.session.ranks
+        logp_NA = torch.zeros_like(buffer.old_logp_NA)
+        entropy_NA = torch.zeros_like(logp_NA)
+        mine = buffer.dealt(ranks, range(len(sequences.answers)))
+        with torch.no_grad(), whole(self.policy, ranks):
+            for rows, chosen in self.plan(buffer, mine):
                 scores = token_scores(
-                    self.policy,
-                    sequences,
-                    chosen,
-                    rows=rows,
-                    temperature=self.spec.rollout.temperature,
+                    self.policy, sequences, chosen, rows=rows, temperature=temperature
                 )
-                entropy_BA = scores.padded()[1]
-                buffer.old_entropy_NA[chosen, : entropy_BA.shape[1]] = entropy_BA.cpu()
+                logp_BA, entropy_BA, _ = scores.padded()
+                logp_NA[chosen, : logp_BA.shape[1]] = logp_BA.cpu()
+                entropy_NA[chosen, : entropy_BA.shape[1]] = entropy_BA.cpu()
+        # Each answer was read by one rank; the others have zeros there.
+        for found_NA in (logp_NA, entropy_NA):
+            ranks.add(found_NA)
+        return logp_NA, entropy_NA
 
     def add_values(self, buffer: Buffer, critic: Critic) -> None:
         """What the critic expects before it learns from this batch."""
@@ -150,19 +196,25 @@ class Collector:
     def _budget(self) -> int:
         return self.spec.batch.tokens_per_microbatch
 
+    @property
+    def how(self) -> Sampling:
+        """How answers to learn from are drawn."""
+        rollout = self.spec.rollout
+        return Sampling(
+            rollout.max_new_tokens, rollout.temperature, rollout.top_p, rollout.top_k, rollout.min_p
+        )
+
+    def keys(self, step: int, prompts: int) -> Words:
+        """The seeds of the answers to learn from (prompts, group size)."""
+        return sample_keys(
+            self.spec.seed, "train", step, list(range(prompts)), self.spec.rollout.group_size
+        )
+
     def _sample(
         self, purpose: str, step: int, examples: Sequence[Example], answers: int
     ) -> list[Sampled]:
-        rollout = self.spec.rollout
-        how = Sampling(rollout.max_new_tokens, temperature=0.0)
-        if purpose != "greedy":
-            how = Sampling(
-                rollout.max_new_tokens,
-                rollout.temperature,
-                rollout.top_p,
-                rollout.top_k,
-                rollout.min_p,
-            )
+        greedy = Sampling(self.spec.rollout.max_new_tokens, temperature=0.0)
+        how = greedy if purpose == "greedy" else self.how
         # A draw depends on the prompt's number in the batch, not on who draws it.
         mine = self.session.ranks.share(len(examples))
         with whole(self.policy, self.session.ranks):

@@ -69,6 +69,7 @@ class Evaluation:
                     total, weight = weighted.get(key, (0.0, 0.0))
                     share = part.source.weight
                     weighted[key] = (total + share * value, weight + share)
+        self.policy.generator.rest()
         return found | {f"eval/{key}": total / weight for key, (total, weight) in weighted.items()}
 
     def _of_part(self, part: Part, step: int) -> dict[str, float]:
@@ -160,7 +161,10 @@ class Evaluation:
             _add_accuracy(means, scored.correct, per_prompt)
             if first == 0 and not spec.online:
                 zeros = [0.0] * len(sampled)
-                self.session.report.write_samples(samples_of(step, piece, sampled, scored, zeros))
+                versions = [step] * len(sampled)
+                self.session.report.write_samples(
+                    samples_of(step, piece, sampled, scored, zeros, versions)
+                )
         means.over(ranks)
         return means.values()
 

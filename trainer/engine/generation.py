@@ -1,4 +1,4 @@
-"""What samples answers, behind one verb: the trainer's own engine, or vLLM in this process.
+"""What samples answers, behind one verb: the trainer's own engine or vLLM, here or in processes of their own.
 
 Legend: P prompts, S samples of each.
 """
@@ -51,8 +51,11 @@ class Generator(Protocol):
     ) -> list[Sampled]:
         """Answers in the order of `keys` (P, S); `tick` is called between tokens and may raise."""
 
+    def rest(self) -> None:
+        """Nothing is sampled for a while: what memory can be given back until then is."""
+
     def close(self) -> None:
-        """Give back what it holds."""
+        """Give back what it holds; its processes have ended then."""
 
 
 @dataclass
@@ -79,6 +82,9 @@ class Native:
         """As `sampler.sample` does."""
         return sample(self.policy, prompts, keys, how, budget=budget, tick=tick)
 
+    def rest(self) -> None:
+        """Nothing to give back."""
+
     def close(self) -> None:
         """Nothing to give back."""
 
@@ -104,14 +110,19 @@ def generator_make(
 
     Raises ValueError with the field and what to change when it cannot serve this model.
     """
-    if spec.rollout.engine != "vllm":
-        return Native(policy)
-    if find_spec("vllm") is None:
+    uses_vllm = spec.rollout.engine == "vllm"
+    if uses_vllm and find_spec("vllm") is None:
         raise ValueError(
             "rollout.engine: vllm is not installed on this machine; install "
             "trainer/requirements-vllm.txt, or use native"
         )
-    # vLLM takes seconds to import, and most machines have none.
+    # Each is loaded where it is wanted: vLLM takes seconds to import, and most machines have none.
+    if spec.rollout.placement == "server":
+        from trainer.engine.remote_generator import RemoteGenerator  # noqa: PLC0415
+
+        return RemoteGenerator(spec, policy, probe, tick)
+    if not uses_vllm:
+        return Native(policy)
     from trainer.engine.vllm_generator import VllmGenerator  # noqa: PLC0415
 
     tick()

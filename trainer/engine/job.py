@@ -26,10 +26,12 @@ from trainer.engine.rankings import RankingLearner, outputs_wanted
 from trainer.engine.resume import content_check, resume_point, spec_check, spec_edited
 from trainer.engine.saving import Saver
 from trainer.engine.sharding import optimizer_load, shard
+from trainer.engine.start_speed import decode_seconds
 from trainer.engine.state import State
 from trainer.metrics import WARM_UP_PREFIX
 from trainer.rundir import write_atomic
 from trainer.several import processes_problems
+from trainer.spans import TRAINER
 from trainer.spec import spec_hash
 from trainer.specfile import spec_load
 
@@ -60,6 +62,8 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
         if engine == "vllm" and not session.ranks.alone:
             engine, why = "native", "auto: vLLM samples for one training process only so far"
         spec = _with_engine(spec, engine)
+        if spec.online:
+            spec = spec.model_copy(update={"correction": spec.makes_good})
         spec_edited(session)
         resumed = _resume_point(session, session.run) if spec.kind == "train" else None
         if resumed is not None:
@@ -74,10 +78,13 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
         session.tick()
         job.encode(policy)
         policy.generator = generator_make(spec, policy, job.probe(), session.tick)
-    _announce(session, spec, policy, job, resumed, why)
-    if spec.kind == "evaluate":
-        return job.evaluate(policy)
-    return job.train(policy, resumed)
+    try:
+        _announce(session, spec, policy, job, resumed, why)
+        if spec.kind == "evaluate":
+            return job.evaluate(policy)
+        return job.train(policy, resumed)
+    finally:
+        policy.generator.close()
 
 
 def _resume_point(session: Session, folder: RunDir) -> Path | None:
@@ -112,7 +119,7 @@ def _announce(
         message += f"; {session.ranks.size} processes"
         message += ", each with a part of the model" if session.ranks.sharded else ""
     if spec.online:
-        message += f"; rollouts by {policy.generator.name} ({engine_why})"
+        message += f"; rollouts by {_placed(spec, policy)} ({engine_why})"
     data: dict[str, Any] = {
         "spec_hash": spec_hash(spec),
         "device": str(policy.device),
@@ -124,8 +131,11 @@ def _announce(
         "shared_prefix": policy.shared_prefix,
         "rollout_engine": policy.generator.name,
         "rollout_engine_why": engine_why,
+        "speed": _speed(spec, policy),
         "processes": session.ranks.size,
         "sharding": spec.resources.sharding,
+        "rollout_placement": spec.rollout.placement,
+        "rollout_replicas": spec.rollout.replicas,
         "resumed_from": resumed.name if resumed else "",
     }
     session.report.status("load", data=data, message=message)
@@ -134,6 +144,23 @@ def _announce(
     for name, reasons in data["dropped"].items():
         text = ", ".join(f"{why}: {count}" for why, count in reasons.items())
         session.report.alert("warning", "rows-dropped", f"{name}: rows left out ({text})")
+
+
+def _speed(spec: RunSpec, policy: Policy) -> dict[str, float]:
+    """What the plan's arithmetic needs: operations a second, weights that a token meets, seconds of a token."""
+    found = {"flops": _peak_flops(policy), "weights": float(policy.parameter_count())}
+    if (spec.online or spec.kind == "evaluate") and policy.generator.name == "native":
+        found["decode_s"] = decode_seconds(policy)
+    return found
+
+
+def _placed(spec: RunSpec, policy: Policy) -> str:
+    """Engine and placement in words."""
+    if spec.rollout.placement == "colocated":
+        return policy.generator.name
+    number = spec.rollout.replicas
+    processes = "a process of its own" if number == 1 else f"{number} processes of its own"
+    return f"{policy.generator.name} in {processes}"
 
 
 class Job:
@@ -316,9 +343,14 @@ class Job:
         """Measure the model once."""
         report = self.session.report
         report.status("eval")
+        clock = self.session.clock
+        clock.lap()
         evaluation = Evaluation(self.session, self.spec, policy, self.eval_parts, None)
-        values = evaluation.values(0)
+        with clock.part("eval"):
+            values = evaluation.values(0)
         report.metrics(0, values)
+        clock.lap()
+        report.spans(0, TRAINER, clock.spans, folded=clock.folded)
         return Verdict("finished", "finished", "evaluated")
 
 

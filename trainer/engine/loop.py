@@ -15,6 +15,7 @@ from trainer.engine.means import Means
 from trainer.engine.progression import repeatable, share_done, total_steps
 from trainer.engine.update import Diverged, optimizer_step
 from trainer.live import AT_A_NEW_BATCH, value_at, with_knobs
+from trainer.spans import TRAINER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -113,6 +114,8 @@ class Loop:
                     self._save(final=done is not None, asked="save" in asked)
                     self._met(asked)
                     if done is not None:
+                        session.clock.lap()
+                        self._spans(state.step, counts=False)
                         return done
                     session.orders.check(now=True)
                     self._step()
@@ -209,6 +212,15 @@ class Loop:
             done = self._arithmetic(values.get("groups/skipped_tokens_frac", 0.0), sampled)
             values["mfu"] = done / (times["time/step"] * self.peak_flops)
         self.session.report.metrics(step, self._named(values | times))
+        self._spans(step)
+
+    def _spans(self, step: int, *, counts: bool = True) -> None:
+        """When each phase of the lap that has ended was at work; a warm-up has no plan."""
+        clock = self.session.clock
+        if not self.prefix:
+            self.session.report.spans(
+                step, TRAINER, clock.spans, folded=clock.folded, counts=counts
+            )
 
     # --- saving ------------------------------------------------------------------------------------
 

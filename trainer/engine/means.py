@@ -26,6 +26,10 @@ class Means:
         """Keep the larger value."""
         self._maxima[key] = max(value, self._maxima.get(key, value))
 
+    def lowest(self, key: str, value: float) -> None:
+        """Keep the smaller value."""
+        self._minima[key] = min(value, self._minima.get(key, value))
+
     def add_loss(self, loss: Loss) -> None:
         """Add what a loss measured beside its value."""
         for key, (total, count) in loss.means.items():
@@ -33,7 +37,7 @@ class Means:
         for key, value in loss.maxima.items():
             self.highest(key, value)
         for key, value in loss.minima.items():
-            self._minima[key] = min(value, self._minima.get(key, value))
+            self.lowest(key, value)
 
     def over(self, ranks: Ranks, loss: float = 0.0) -> float:
         """Join with what the other ranks have collected, on every rank alike; returns the sum of all losses."""

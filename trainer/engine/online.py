@@ -9,23 +9,26 @@ answers of an update or micro-batch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
+from trainer.engine.ahead import Ahead
 from trainer.engine.buffer import Buffer, rows_of
 from trainer.engine.collect import Collector
 from trainer.engine.critic import Critic
 from trainer.engine.forward import token_scores
+from trainer.engine.mismatch import Mismatch, MismatchAlarm, correction_weights
 from trainer.engine.offline import fitted
 from trainer.engine.packing import padding
 from trainer.engine.progression import total_steps
-from trainer.engine.rollout_metrics import Ratios
+from trainer.engine.rollout_metrics import Ratios, ahead_metrics
 from trainer.engine.sharding import idle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from trainer.engine.ahead import Apart
     from trainer.engine.batches import Rollouts
     from trainer.engine.dataset import Cursor
     from trainer.engine.means import Means
@@ -50,6 +53,10 @@ class OnlineLearner:
         self.dials: Mapping[str, float] = spec.objective.dials({}, {}, 0.0)
         self.critic = Critic(policy, spec.optimizer) if "critic" in spec.objective.uses else None
         self.buffer: Buffer | None = None
+        self.alarm = MismatchAlarm()
+        self.ahead: Ahead | None = None
+        self.counted: Mapping[str, float] = {}
+        """The generator's counters at the last batch that was drawn ahead."""
         self.mine: list[int] = []
         """Answers of the update in hand."""
 
@@ -65,10 +72,55 @@ class OnlineLearner:
         if state.updates_done:
             assert self.buffer is not None
             return {}
+        values = self._gather_ahead(state) if self.runs_ahead else self._gather_now(state)
+        assert self.buffer is not None
+        buffer = self.buffer
+        if buffer.sampler_logp_NA is not None:
+            gap = Mismatch(self.spec.makes_good)
+            gap.add(buffer.old_logp_NA, buffer.sampler_logp_NA, buffer.mask_NA)
+            gap.report(means)
+            gap.report_rejected(means)
+            self.alarm.look(gap, self.session, stale=buffer.oldest)
+        return values
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether batches are drawn while older ones are learned from."""
+        return self.spec.rollout.max_staleness > 0
+
+    def _gather_now(self, state: State) -> dict[str, float]:
         with self.session.clock.part("data"):
             examples, visited = self.cursor.take(state.visited, self.spec.batch.prompts_per_step)
         self.buffer, values = self._collector.collect(state.step + 1, examples, visited, self.dials)
         return values
+
+    def _gather_ahead(self, state: State) -> dict[str, float]:
+        """Take the batch that is due, when it is there, and see that the next ones are being drawn."""
+        clock, spec, collector = self.session.clock, self.spec, self._collector
+        generator = cast("Apart", self.policy.generator)
+        if self.ahead is None:
+            self.ahead = Ahead(generator, self.cursor)
+        with clock.part("sync"):
+            generator.sync()
+        with clock.part("data"):
+            self.ahead.fill(
+                step=state.step + 1,
+                updates=self.updates,
+                last=total_steps(spec, self.cursor.rows, self.updates),
+                visited=state.visited,
+                size=spec.batch.prompts_per_step,
+                how=collector.how,
+                most=spec.rollout.max_staleness,
+                keys=collector.keys,
+            )
+        with clock.part("wait"):
+            asked, sampled = self.ahead.take(state.step + 1, self.session.tick)
+        self.buffer, values = collector.collect(
+            asked.step, asked.examples, asked.visited, self.dials, sampled
+        )
+        before, self.counted = self.counted, generator.stats()
+        waiting = len(self.ahead.waiting)
+        return values | ahead_metrics(self.buffer, waiting, before, self.counted)
 
     # --- an update on it -------------------------------------------------------------------------
 
@@ -94,7 +146,7 @@ class OnlineLearner:
             quiet = rows_of(whole, silent_B.nonzero()[:, 0].tolist())
             quiet.logp_BT, quiet.entropy_BT = quiet.old_logp_BT, quiet.old_entropy_BT
             yield objective.loss(quiet)
-        ratios = Ratios()
+        ratios, gap = Ratios(), Mismatch(self.spec.makes_good)
         heard = [answer for answer in self.mine if not silent_B[place[answer]]]
         plan = list(self._collector.plan(buffer, buffer.dealt(ranks, heard)))
         rounds = ranks.most(len(plan)) if ranks.sharded else 0
@@ -103,14 +155,24 @@ class OnlineLearner:
             part = rows_of(whole, [place[answer] for answer in chosen])
             self._forward(buffer, part, rows, chosen)
             assert part.logp_BT is not None and part.entropy_BT is not None
-            ratios.add(part.logp_BT.detach(), part.old_logp_BT, part.mask_BT)
+            logp_BT = part.logp_BT.detach()
+            ratios.add(logp_BT, part.old_logp_BT, part.mask_BT)
+            if buffer.sampler_logp_NA is None:
+                gap.add(logp_BT, part.old_logp_BT, part.mask_BT)
+                self._reject(part)
             if state.updates_done or not self.policy.generator.tells_entropy:
                 entropy = part.entropy_BT.detach()[part.mask_BT]
                 means.add("entropy", float(entropy.sum()), len(entropy))
             yield objective.loss(part)
         yield from idle(self.policy, rounds - len(plan))
         ratios.over(ranks)
-        ratios.report(means, first=state.updates_done == 0)
+        ratios.report(means)
+        if buffer.sampler_logp_NA is None:
+            gap.over(ranks)
+            gap.report_rejected(means)
+            if state.updates_done == 0:
+                gap.report(means)
+                self.alarm.look(gap, self.session, stale=buffer.oldest)
         if self.critic is not None:
             self.critic.clip(self.spec.optimizer.max_grad_norm, means, ranks)
 
@@ -127,7 +189,19 @@ class OnlineLearner:
         whole.dials = self.dials
         whole.weight_BT = objective.token_weights(whole)
         whole.term_weight_BT = objective.term_weights(whole)
+        plan = self.spec.makes_good
+        if plan.acts and whole.sampler_logp_BT is not None:
+            log_rho_BT = whole.old_logp_BT - whole.sampler_logp_BT
+            whole.correction_BT = correction_weights(log_rho_BT, whole.mask_BT, plan, whole.age_B)
         return whole
+
+    def _reject(self, part: Rollouts) -> None:
+        """By the present ratio, where the ratio is to the sampler."""
+        plan = self.spec.makes_good
+        if plan.acts:
+            assert part.logp_BT is not None
+            log_rho_BT = part.logp_BT - part.old_logp_BT
+            part.correction_BT = correction_weights(log_rho_BT, part.mask_BT, plan, part.age_B)
 
     def _silent(self, whole: Rollouts) -> torch.Tensor:
         """Which answers have no gradient: no token of theirs has an advantage."""

@@ -20,12 +20,14 @@ from rich.progress import (
 from trainer.expectation import expectations_read, expectations_write
 from trainer.journal import Journal
 from trainer.metrics import WARM_UP_PREFIX
+from trainer.spans import SpanLines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from trainer.engine.failure import Verdict
     from trainer.rundir import AttemptDir
+    from trainer.spans import Span
 
 HEARTBEAT = 4.0
 """Seconds of silence after which a heartbeat is written; fewer where ANNEAL_PROMISE is short."""
@@ -60,6 +62,7 @@ class Report:
         self._kept = dict(self.expectations.longest)
         self._due = self._promised = 0.0
         self._last_samples = 0.0
+        self._span_lines = SpanLines()
         self._terminal = _Terminal()
 
     def status(self, phase: str, *, data: dict[str, Any] | None = None, message: str = "") -> None:
@@ -135,6 +138,25 @@ class Report:
         """One line of metrics."""
         self._append("metrics", step=step, values=values)
         self._terminal.metrics(self.phase, step, self.total_steps, values)
+
+    def spans(
+        self,
+        step: int,
+        process: str,
+        spans: Sequence[Span],
+        *,
+        folded: int = 0,
+        counts: bool = True,
+    ) -> None:
+        """Which phases a process was in at a step, for the plan of the run; one line at most, often none.
+
+        `process` is any name: "trainer", "generator 0", "rank 1". Spans are in seconds of `time.perf_counter`,
+        so those of another process of this machine can be handed over as they are. `folded` of them were added
+        up (`trainer.spans.Lap`). Without `counts` it is what came behind the last step.
+        """
+        fields = self._span_lines.line(step, process, spans, folded=folded, counts=counts)
+        if fields is not None:
+            self._append("spans", **fields)
 
     def wants_samples(self) -> bool:
         """Whether a batch of samples is due."""

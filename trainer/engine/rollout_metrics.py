@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.engine.scoring import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
 
@@ -65,6 +65,33 @@ def rollout_metrics(
     return values | _group_metrics(scored, buffer) | _critic_metrics(buffer)
 
 
+def ahead_metrics(
+    buffer: Buffer, asked: int, before: Mapping[str, float], after: Mapping[str, float]
+) -> dict[str, float]:
+    """Of a batch that was drawn ahead: how old it is, and what the generator did since the last one.
+
+    `asked` are the batches behind it that were asked for; `before` and `after` the generator's counters
+    (`RemoteGenerator.stats`) at the last batch and now.
+    """
+    values = {
+        "sample/rollout_queue_size": asked - after["depth"],
+        "generator/waiting": after["answers"],
+    }
+    if buffer.age_N is not None:
+        values["sample/staleness_mean"] = float(buffer.age_N.double().mean())
+        values["sample/staleness_max"] = float(buffer.age_N.max())
+    spent = {name: after[name] - before.get(name, 0.0) for name in ("busy_s", "idle_s", "sync_s")}
+    total = sum(spent.values())
+    if total > 0:
+        values["generator/busy_frac"] = spent["busy_s"] / total
+        values["generator/idle_frac"] = spent["idle_s"] / total
+        values["generator/sync_frac"] = spent["sync_s"] / total
+    if spent["busy_s"] > 0:
+        tokens = after["tokens"] - before.get("tokens", 0.0)
+        values["tokens/rollout_per_s"] = tokens / spent["busy_s"]
+    return values
+
+
 def _group_metrics(scored: Scored, buffer: Buffer) -> dict[str, float]:
     rewards: dict[int, list[float]] = {}
     audible: dict[int, bool] = {}
@@ -108,9 +135,10 @@ def samples_of(
     sampled: Sequence[Sampled],
     scored: Scored,
     advantages: Sequence[float],
+    versions: Sequence[int],
     groups: int = SAMPLE_GROUPS,
 ) -> Iterator[dict[str, Any]]:
-    """The journal's sample events of the first groups."""
+    """The journal's sample events of the first groups; `versions` are optimizer steps."""
     for index, item in enumerate(sampled):
         if item.prompt >= groups:
             break
@@ -127,18 +155,18 @@ def samples_of(
             "reward": scored.totals[index] if scored.totals else None,
             "rewards": {name: scores[index] for name, scores in scored.parts.items()},
             "advantage": advantages[index],
+            "policy_version": versions[index],
         }
 
 
 class Ratios:
-    """Sampler against trainer, and the effective sample size of the token ratios of one update.
+    """The effective sample size of the token ratios of one update.
 
     Tokens that went without a forward pass have no ratio that anybody knows, and are not counted.
     """
 
     def __init__(self) -> None:
         self._count = self._sum = self._squares = 0.0
-        self._gap = self._gap_count = self._worst = 0.0
 
     def add(self, logp_BT: torch.Tensor, old_BT: torch.Tensor, mask_BT: torch.Tensor) -> None:
         """The tokens of a micro-batch."""
@@ -149,25 +177,16 @@ class Ratios:
         self._count += len(difference)
         self._sum += float(ratio.sum())
         self._squares += float((ratio**2).sum())
-        self._gap += float(difference.abs().sum())
-        self._gap_count += len(difference)
-        self._worst = max(self._worst, float(difference.abs().max()))
 
     def over(self, ranks: Ranks) -> None:
         """Join with what the other ranks have seen: the effective sample size is no mean of theirs."""
         if ranks.alone:
             return
-        mine = [self._count, self._sum, self._squares, self._gap, self._gap_count, self._worst]
+        mine = [self._count, self._sum, self._squares]
         columns = zip(*(note for _, note in ranks.gather({}, mine)), strict=True)
-        *sums, worst = columns
-        totals = [sum(column) for column in sums]
-        self._count, self._sum, self._squares, self._gap, self._gap_count = totals
-        self._worst = max(worst)
+        self._count, self._sum, self._squares = (sum(column) for column in columns)
 
-    def report(self, means: Means, first: bool) -> None:
-        """`first`: the policy has not moved since it sampled, so that any difference is an error."""
+    def report(self, means: Means) -> None:
+        """Nothing where no token was forwarded."""
         if self._count and self._squares:
             means.add("ess", self._sum**2 / self._squares, self._count)
-        if first and self._gap_count:
-            means.add("rollout/logp_diff_mean", self._gap, self._gap_count)
-            means.highest("rollout/logp_diff_max", self._worst)

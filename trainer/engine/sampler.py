@@ -3,13 +3,15 @@
 Finished answers leave the batch when fewer than three quarters are alive. Every draw has its own
 counter-based number, so an answer depends neither on its neighbours nor on what was sampled before.
 Log-probabilities are those of the distribution that was sampled from: temperature and kept set included.
-Legend: P prompts, N answers, n answers still alive, V vocabulary.
+Weights may be exchanged between two tokens: what was written so far is then read anew by the new ones, so that
+each token was drawn by one policy alone, whose version is recorded.
+Legend: P prompts, N answers, n answers still alive, T tokens read, t tokens drawn, V vocabulary.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -61,6 +63,8 @@ class Sampled:
     logps + log_kept is the log-probability of the whole, tempered distribution."""
     kept: np.ndarray | None = None
     """Packed bits (tokens, V / 8): what truncated sampling kept."""
+    versions: list[int] | None = None
+    """Of the policy that drew each token; None where one drew them all, the one that was asked."""
 
 
 def sample(
@@ -71,10 +75,12 @@ def sample(
     *,
     budget: int,
     tick: Callable[[], None],
+    versioned: bool = False,
 ) -> list[Sampled]:
     """Answers in the order of `keys` (prompts, samples), generated in chunks of at most `budget` tokens.
 
-    `tick` is called at every token: it writes heartbeats and raises when the run is to stop.
+    `tick` is called at every token: it writes heartbeats and raises when the run is to stop. It may also
+    exchange the policy's weights and raise its version; `versioned` answers tell the version at each token.
     """
     answers: list[Sampled] = []
     was_training = policy.model.training
@@ -82,9 +88,12 @@ def sample(
     try:
         with torch.no_grad(), policy.autocast():
             for first, last in _chunks(prompts, keys.shape[1], how.max_new_tokens, budget):
-                answers += _sample_chunk(
+                found, versions = _sample_chunk(
                     policy, prompts[first:last], first, keys[first:last], how, tick
                 )
+                for answer in found if versioned else ():
+                    answer.versions = versions[: len(answer.tokens)]
+                answers += found
     finally:
         policy.model.train(was_training)
     return answers
@@ -111,18 +120,16 @@ def _sample_chunk(
     keys: Words,
     how: Sampling,
     tick: Callable[[], None],
-) -> list[Sampled]:
+) -> tuple[list[Sampled], list[int]]:
+    """The answers, and which version drew their first token, their second, and so on."""
     device, samples = policy.device, keys.shape[1]
     tick()
+    version, versions = policy.version, list[int]()
     ids, mask, position = _left_padded(prompts, policy.pad_id, device)
     width = ids.shape[1]
-    keep = {"logits_to_keep": 1} if policy.keeps_logits else {}
-    output = policy.model(
-        input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True, **keep
-    )
-    cache = output.past_key_values
+    cache, logits = _read(policy, ids, mask, position)
     cache.batch_repeat_interleave(samples)
-    logits_nV = output.logits[:, -1].repeat_interleave(samples, 0)
+    logits_nV = logits.repeat_interleave(samples, 0)
     position_n = position[:, -1].repeat_interleave(samples, 0)
     mask_nT = None if mask is None else mask.repeat_interleave(samples, 0)
 
@@ -133,6 +140,15 @@ def _sample_chunk(
     live_n = torch.arange(total, device=device)
     for t in range(how.max_new_tokens):
         tick()
+        if policy.version != version:
+            version = policy.version
+            rows_n = live_n // samples
+            ids_nT = torch.cat([ids[rows_n], record.tokens(live_n, t)], 1)
+            ahead_t = torch.arange(1, t + 1, device=device)
+            told_nt = position_n[:, None] - t + ahead_t
+            position_nT = torch.cat([position[rows_n], told_nt], 1)
+            cache, logits_nV = _read(policy, ids_nT, mask_nT, position_nT)
+        versions.append(version)
         drawn = _draw(logits_nV, draws[live_n, t], how)
         token_n = drawn.token_n
         record.add(t, live_n, drawn)
@@ -159,7 +175,18 @@ def _sample_chunk(
             use_cache=True,
             cache_position=torch.tensor([width + t], device=device),
         ).logits[:, -1]
-    return record.answers(samples, first)
+    return record.answers(samples, first), versions
+
+
+def _read(
+    policy: Policy, ids: torch.Tensor, mask: torch.Tensor | None, position: torch.Tensor
+) -> tuple[Any, torch.Tensor]:
+    """A new cache of these rows, and the logits behind each."""
+    keep = {"logits_to_keep": 1} if policy.keeps_logits else {}
+    output = policy.model(
+        input_ids=ids, attention_mask=mask, position_ids=position, use_cache=True, **keep
+    )
+    return output.past_key_values, output.logits[:, -1]
 
 
 def _left_padded(
@@ -264,6 +291,10 @@ class _Record:
         if self._kept is not None and drawn.kept_nV is not None:
             bits = np.packbits(drawn.kept_nV[going_n].cpu().numpy(), axis=1)
             self._kept[at.cpu().numpy(), t] = bits
+
+    def tokens(self, answers: torch.Tensor, count: int) -> torch.Tensor:
+        """The first tokens of these answers; behind an end stands token 0."""
+        return self._token[answers, :count]
 
     def end(self, answers: torch.Tensor) -> None:
         self.ended_N[answers] = True

@@ -222,6 +222,9 @@ class PolicyObjective(Objective):
             acts_BT = acts_BT & ~dropped_B1
             answers = float((tokens.lengths_B1 > 0).sum())
             found.means["off_policy_masked_frac"] = (float(dropped_B1.sum()), answers)
+        if batch.correction_BT is not None:
+            # Of the policy term alone: KL, entropy and values are means over what was sampled.
+            weight_BT = weight_BT * batch.correction_BT
         # where, not multiply: padding may hold NaN, and NaN times 0 is NaN.
         value = (weight_BT * torch.where(acts_BT, found.loss, 0.0)).sum()
         if found.beside_BT is not None:

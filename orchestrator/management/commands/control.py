@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand
 from orchestrator.beat import MemoryScheduler
 from orchestrator.celery import app
 from orchestrator.data_dir import alive_path
+from orchestrator.services.store_keeper import keeper_start
 from trainer.liveness import touch_always
 
 
@@ -40,6 +41,7 @@ class Command(BaseCommand):
         )
         # Not `--beat`: that forks a second process, which a killed worker leaves behind.
         threading.Thread(target=_beat, name="beat", daemon=True).start()
+        keeper_start()
         touch_always(alive_path(settings.ANNEAL_DATA_DIR, "control"))
         worker.start()
         sys.exit(worker.exitcode)

@@ -52,6 +52,7 @@ class Command(BaseCommand):
                 slots=options["slots"],
                 data_dir=settings.ANNEAL_DATA_DIR,
                 labels=options["label"],
+                artifacts=settings.ANNEAL_ARTIFACTS_URL,
             )
         except CannotJoin as error:
             raise CommandError(str(error)) from None

@@ -7,10 +7,11 @@ import json
 
 import pytest
 
-from orchestrator.models import Checkpoint, Node
+from orchestrator.models import Checkpoint, Event, Node
 from orchestrator.services.checkpoint_copies import copies_remove
 from orchestrator.services.tokens import digest_of
 from tests.orchestrator.api.test_access import assert_problem
+from tests.orchestrator.services.conftest import messages  # noqa: F401
 
 WEIGHTS = b"w" * 1000
 MANIFEST = json.dumps({"files": {"sub/model": hashlib.sha256(WEIGHTS).hexdigest()}}).encode()
@@ -94,6 +95,15 @@ def test_another_nodes_token_and_peoples_get_nowhere(client, checkpoint, put, al
             headers={"Authorization": f"Bearer {token}"},
         )
         assert lost.status_code == code
+        for verb, more in (("sent", {}), ("waits", {"message": "no"})):
+            said = client.post(
+                f"/api/checkpoints/{checkpoint.pk}/{verb}",
+                {"sha256": checkpoint.sha256, **more},
+                content_type="application/json",
+                headers={"Authorization": f"Bearer {token}"},
+            )
+            assert said.status_code == code
+    assert not Event.objects.filter(data__code="artifacts").exists()
     checkpoint.refresh_from_db()
     assert checkpoint.deleted is None
 
@@ -122,3 +132,26 @@ def test_a_node_reads_the_files_of_its_own_runs_only(client, checkpoint, put):
                 headers={"Authorization": f"Bearer {token}"},
             )
             assert answer.status_code == code, (token, path)
+
+
+def test_a_node_says_what_is_in_the_store_and_what_waits(
+    client,
+    checkpoint,
+    messages,  # noqa: F811
+    vera,
+    bearer,
+):
+    def say(verb: str, **body: str) -> None:
+        url = f"/api/checkpoints/{checkpoint.pk}/{verb}"
+        headers = {"Authorization": "Bearer node-token"}
+        answer = client.post(url, body, content_type="application/json", headers=headers)
+        assert answer.json() == {"applied": True}
+
+    say("sent", sha256=checkpoint.sha256)
+    assert messages == [("checkpoint_sent", [checkpoint.pk, checkpoint.sha256], "control")]
+    say("waits", sha256="another", message="old news")
+    say("waits", sha256=checkpoint.sha256, message="ANNEAL_ARTIFACTS_URL: <b>away</b>")
+    path = f"/api/runs/{checkpoint.run_id}/events"
+    events = client.get(path, headers=bearer(vera)).json()["items"]
+    (said,) = [event for event in events if event["type"] == "alert"]
+    assert "<b>away</b>" in json.dumps(said)

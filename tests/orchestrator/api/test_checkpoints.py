@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,11 @@ from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.test import AsyncClient, Client
 
+from orchestrator.artifacts.store import Store
 from orchestrator.models import Checkpoint
+from orchestrator.selectors.inputs import store_key
+from orchestrator.services.store_copies import copy_confirm
+from orchestrator.services.store_keeper import look, state_write
 from tests.orchestrator.api.test_access import assert_problem
 
 if TYPE_CHECKING:
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrator.models import Node, Run, User
+    from tests.s3 import S3
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -135,3 +141,46 @@ def test_a_node_may_fetch_files(client: Client, checkpoint: Checkpoint, node: No
     assert client.get(url, headers=headers).status_code == 200
     assert_problem(client.get(f"/api/checkpoints/{checkpoint.pk}", headers=headers), 401)
     assert_problem(client.get(url), 401)
+
+
+@pytest.fixture
+def stored(checkpoint: Checkpoint, s3: S3, settings: Any, tmp_path: Path) -> Iterator[Store]:
+    """The checkpoint lies in a store behind S3 and no more on this disk."""
+    settings.ANNEAL_ARTIFACTS_URL = s3.bucket()
+    store = Store(settings.ANNEAL_ARTIFACTS_URL)
+    folder = settings.ANNEAL_DATA_DIR / "runs" / checkpoint.run_id / checkpoint.path
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in (*manifest["files"], "manifest.json"):
+        store.put(folder / name, f"{store_key(checkpoint)}/{name}")
+    assert look(store) and copy_confirm(store, checkpoint.pk, checkpoint.sha256)
+    checkpoint.refresh_from_db()
+    shutil.rmtree(folder)
+    yield store
+    shutil.rmtree(settings.ANNEAL_DATA_DIR / "artifacts")
+
+
+def test_a_checkpoint_in_the_store_is_read_like_one_that_is_here(
+    fetch: Any, stored: Store, client: Client, checkpoint: Checkpoint, vera: User
+) -> None:
+    response, data = fetch("model.safetensors")
+    assert (response.status_code, data == WEIGHTS) == (200, True)
+    assert response["ETag"] == f'"{hashlib.sha256(WEIGHTS).hexdigest()}"'
+    response, data = fetch("model.safetensors", Range="bytes=1000-1999")
+    assert (response.status_code, data == WEIGHTS[1000:2000]) == (206, True)
+    assert fetch("manifest.json")[0].status_code == 200
+    assert_problem(fetch("secret.txt")[0], 404)
+    client.force_login(vera)
+    page = client.get(f"/checkpoints/{checkpoint.pk}/").content.decode()
+    assert f"{stored.url}/{store_key(checkpoint)}" in page and "model.safetensors" in page
+    assert "from_pretrained" not in page
+
+
+def test_while_the_store_is_away_a_download_says_so(
+    fetch: Any, stored: Store, client: Client, checkpoint: Checkpoint, vera: User, bearer: Any
+) -> None:
+    state_write(stored, "ANNEAL_ARTIFACTS_URL: it is away")
+    response, _ = fetch("model.safetensors")
+    assert_problem(response, 503)
+    assert "it is away" in response.json()["detail"]
+    path = f"/api/checkpoints/{checkpoint.pk}/files"
+    assert client.get(path, headers=bearer(vera)).status_code == 200, "what it holds is known here"

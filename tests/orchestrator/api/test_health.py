@@ -9,13 +9,16 @@ import pytest
 from django.db import OperationalError, connection
 from django.utils import timezone
 
-from orchestrator.models import Node, Pulse
+from orchestrator.artifacts.store import Store
+from orchestrator.models import Checkpoint, Node, Pulse
+from orchestrator.selectors.artifacts import state_path
 from orchestrator.services.pulse import pulse_touch
+from orchestrator.services.store_keeper import look
 
 if TYPE_CHECKING:
     from django.test import Client
 
-    from orchestrator.models import User
+    from orchestrator.models import Run, User
 
 pytestmark = pytest.mark.django_db
 
@@ -67,3 +70,18 @@ def test_it_answers_without_a_database(client: Client, monkeypatch: pytest.Monke
 def test_a_bad_token_is_a_stranger(client: Client, healthy: None) -> None:
     response = client.get("/api/health", headers={"Authorization": "Bearer wrong"})
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_a_store_that_is_away_is_said_and_does_not_make_the_server_ill(
+    client: Client, healthy: None, run: Run, vera: User, bearer: Any, settings: Any
+) -> None:
+    settings.ANNEAL_ARTIFACTS_URL = "file:///no/such/folder"
+    Checkpoint.objects.create(run=run, attempt=1, step=5, path="p", sha256="a" * 64)
+    look(Store(settings.ANNEAL_ARTIFACTS_URL))
+    response = client.get("/api/health", headers=bearer(vera, "read"))
+    assert response.status_code == 200
+    found = response.json()["artifacts"]
+    assert (found["url"], found["waiting"]) == ("file:///no/such/folder", 1)
+    assert "ANNEAL_ARTIFACTS_URL" in found["state"] and "mount the folder" in found["state"]
+    assert client.get("/api/health").json() == {"status": "ok"}, "strangers see no details"
+    state_path().unlink()

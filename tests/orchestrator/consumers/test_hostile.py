@@ -23,7 +23,7 @@ from orchestrator.selectors.series import series_read
 from orchestrator.services import ingest, points
 from tests.orchestrator.conftest import LEASE, attempt_add
 from tests.orchestrator.consumers.node_socket import Socket
-from tests.orchestrator.telemetry import T0, lines, metrics, sample, stored_steps
+from tests.orchestrator.telemetry import T0, lines, metrics, sample, spans, stored_steps
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,6 +79,14 @@ BAD_EVENTS = {
     "removed that is no list": {**CHECKPOINT, "removed": 5},
     "an unknown type": {**metrics(1), "type": "exec"},
     "a type that is a list": {**metrics(1), "type": ["metrics"]},
+    "spans of no process": spans(1, 1, process=""),
+    "a process of 300 characters": spans(1, 1, process="p" * 300),
+    "a thousand spans": spans(1, 1, *[("update", 0.1)] * 1000),
+    "a span that ends before it begins": spans(1, 1, spans=[["update", 2.0, 1.0]]),
+    "a span of NaN": spans(1, 1, spans=[["update", 0.0, "NaN"]]),
+    "a span without an end": spans(1, 1, spans=[["update", 0.0]]),
+    "a span of no phase": spans(1, 1, spans=[[None, 0.0, 1.0]]),
+    "spans before all time": spans(1, 1, start=-1.0),
     "an event that is a number": 7,
 }
 
@@ -153,6 +161,7 @@ TEMPLATES: list[tuple[str, dict[str, Any]]] = [
     ("host", HEARTBEAT),
     ("trainer", ALERT),
     ("samples", sample(1)),
+    ("trainer", spans(1, 1)),
 ]
 
 

@@ -11,12 +11,16 @@ import time
 
 import pytest
 
-from orchestrator.models import Checkpoint, Node
+from orchestrator.api import checkpoint_copies as copies_api
+from orchestrator.artifacts.store import Store
+from orchestrator.models import Checkpoint, Event, Node
 from orchestrator.node import courier
 from orchestrator.node.courier import Courier, Gone
 from orchestrator.node.server import Refused, Server, Unreachable
 from orchestrator.selectors.inputs import checkpoint_place
 from orchestrator.services.checkpoint_copies import copies_remove, copies_wanted, copy_folder
+from orchestrator.services.store_copies import copy_confirm
+from tests.chaos.brokers import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -147,6 +151,68 @@ def test_it_works_beside_everything_else_and_takes_failures_as_they_come(
     ending.set()
     thread.join(10)
     assert arrived(saved) == FILES
+
+
+@pytest.fixture
+def stored_at(s3, settings, live_server, tmp_path):
+    """A courier whose node and server share a store behind S3."""
+    settings.ANNEAL_ARTIFACTS_URL = s3.bucket()
+    yield Courier(
+        Counting(live_server.url, "node-token"), tmp_path, Store(settings.ANNEAL_ARTIFACTS_URL)
+    )
+    shutil.rmtree(settings.ANNEAL_DATA_DIR / "artifacts", ignore_errors=True)
+
+
+def test_into_a_store_it_goes_without_passing_through_the_server(
+    saved, stored_at, tmp_path, monkeypatch
+):
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(copies_api, "sent_tell", lambda *words: told.append(words))
+    Counting.sent = 0
+    place = checkpoint_place(saved)
+    stored_at.deliver(place)
+    assert Counting.sent == 0 and told == [(saved.pk, saved.sha256)]
+    there = {name: stored_at.store.read(f"{place['key']}/{name}", 1 << 20) for name in FILES}
+    assert there == FILES
+    assert list((tmp_path / "outbox").iterdir()), "kept here until the server has seen it there"
+    assert copy_confirm(stored_at.store, *told[0]) is True
+    stored_at.deliver(place)
+    assert list((tmp_path / "outbox").iterdir()) == []
+
+
+def test_while_the_store_is_away_it_stays_here_and_its_run_says_why(
+    saved, stored_at, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    stored_at.store = Store(stored_at.store.url)
+    place = checkpoint_place(saved)
+    waits = []
+    for _ in range(3):
+        before = time.monotonic()
+        stored_at._try(place)
+        waits.append(round(stored_at._due(place) - time.monotonic(), -1))
+        assert time.monotonic() - before < 30
+    assert waits == [10, 30, 60] or waits == [20, 30, 60], "each failure doubles the wait"
+    (alert,) = Event.objects.filter(data__code="artifacts")
+    assert "ANNEAL_ARTIFACTS_URL" in alert.data["message"]
+    assert "does not answer" in alert.data["message"] and alert.data["level"] == "warning"
+    saved.refresh_from_db()
+    assert saved.stored == "" and saved.deleted is None
+    assert len(list((tmp_path / "outbox").glob("*/manifest.json"))) == 1
+    stored_at.told([])
+    assert stored_at._due(place) == 0.0 and list((tmp_path / "outbox").iterdir()) == []
+
+
+def test_a_node_without_the_store_sends_to_the_server_which_passes_it_on(
+    saved, stored_at, tmp_path
+):
+    store, stored_at.store = stored_at.store, None
+    place = checkpoint_place(saved)
+    stored_at.deliver(place)
+    assert arrived(saved) == FILES and list((tmp_path / "outbox").iterdir()) == []
+    assert copy_confirm(store, saved.pk, saved.sha256) is True
+    assert {name: store.read(f"{place['key']}/{name}", 1 << 20) for name in FILES} == FILES
+    assert list(copy_folder(saved).parent.iterdir()) == [], "the server's disk is free again"
 
 
 def test_what_nobody_wants_any_more_leaves_the_outbox(saved, sender, tmp_path):

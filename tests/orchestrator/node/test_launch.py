@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.artifacts.store import StoreError
 from orchestrator.node import inventory as machine
 from orchestrator.node import launch
 from orchestrator.node.hosts import Hosts
@@ -66,6 +67,7 @@ class Told:
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk", "its disk is full"),
         (OSError(errno.EACCES, "Permission denied"), "crash", "Permission denied"),
         (Unreachable("timed out"), "node-lost", "lost the server while it prepared the run: timed"),
+        (StoreError("unreachable", "away"), "store-away", "n1 cannot fetch its checkpoint. away"),
         (CannotPrepare("no such data"), "bad-input", "no such data"),
         (KeyError("spec"), "crash", "could not start the run: 'spec'"),
     ],

@@ -63,6 +63,13 @@ def test_a_refusal_ends_it_with_the_servers_sentence(tmp_path, refusal):
         join(Script(refusal), name="", slots=None, data_dir=tmp_path)
 
 
+def test_it_says_which_store_it_puts_checkpoints_in(tmp_path):
+    server = Script(JOINED)
+    join(server, name="n1", slots=1, data_dir=tmp_path)
+    join(server, name="n1", slots=1, data_dir=tmp_path, artifacts="s3://bucket/x")
+    assert [body.get("artifacts") for _, body in server.asked] == [None, "s3://bucket/x"]
+
+
 def test_the_broker_is_the_one_that_the_server_names(tmp_path):
     app = SimpleNamespace(conf=SimpleNamespace(broker_transport_options={"data_folder_in": "x"}))
     worker._broker_use(app, {"url": "redis://broker:6379/0"})

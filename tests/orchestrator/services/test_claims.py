@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from orchestrator.models import Attempt, Checkpoint, Process, Run
+from orchestrator.selectors.run_advice import advice
 from orchestrator.services.claims import claim_fail, run_claim
 from orchestrator.services.outcomes import Ending, attempt_end
 from orchestrator.services.placement import schedule
@@ -82,6 +83,21 @@ def test_an_order_that_cannot_be_prepared_fails_the_run_with_the_sentence(workin
     run.refresh_from_db()
     assert (run.state, run.cause, run.reason) == ("failed", "bad-input", "The dataset is damaged.")
     assert claim_fail(node=run.node, attempt=1, **words) is False
+
+
+def test_a_store_that_is_away_costs_the_run_nothing_and_it_is_tried_again(working):
+    run = working(max_restarts=0)
+    words = "n1 cannot fetch its checkpoint. ANNEAL_ARTIFACTS_URL: s3://b does not answer."
+    for attempt in (1, 2):
+        assert run_claim(node=run.node, run_id=run.pk, attempt=attempt) or attempt == 1
+        claim_fail(node=run.node, run_id=run.pk, attempt=attempt, cause="store-away", message=words)
+        run.refresh_from_db()
+        assert (run.state, run.cause, run.restarts) == ("queued", "store-away", 0)
+        assert run.reason.startswith(words)
+        assert "tried again by itself" in advice(run)
+        assert schedule() == 1
+        run.refresh_from_db()
+        assert run.attempt == attempt + 1
 
 
 def test_a_resumed_attempt_is_told_where_its_checkpoint_lies(working, joined):

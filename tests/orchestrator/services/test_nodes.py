@@ -54,6 +54,18 @@ def test_a_filesystem_broker_takes_only_this_machine(db, settings):
     assert same.local is True
 
 
+def test_a_node_joins_with_the_servers_store_and_with_no_other(db, redis, settings):
+    _, token = node_invite(name="far")
+    with pytest.raises(ValueError, match="in its own data directory; ANNEAL_ARTIFACTS_URL names"):
+        node_join(token=token, inventory=HAVE, artifacts="s3://bucket/x")
+    settings.ANNEAL_ARTIFACTS_URL = "s3://bucket/x"
+    with pytest.raises(ValueError, match="in s3://bucket/x; ANNEAL_ARTIFACTS_URL names another"):
+        node_join(token=token, inventory=HAVE, artifacts="s3://bucket/y")
+    assert Node.objects.get().joined is None
+    for same_or_none in ("s3://bucket/x", ""):
+        assert node_join(token=token, inventory=HAVE, artifacts=same_or_none).joined
+
+
 @pytest.mark.parametrize("wrong", [{"gpus": 3}, {"gpus": [{"memory": "x"}]}, {"cpus": "many"}])
 def test_an_inventory_that_placement_could_not_read_is_refused(joined, redis, wrong):
     node = joined()

@@ -17,6 +17,7 @@ from orchestrator.models import (
     Run,
     Sample,
     Series,
+    StepSpans,
 )
 from orchestrator.selectors.removals import SHOWN_FOR, removals_shown
 from orchestrator.selectors.runs import runs_list
@@ -25,10 +26,10 @@ from orchestrator.services.compaction import pack_due
 from orchestrator.services.removals import removal_report, removals_of, removals_work
 from orchestrator.services.runs import run_retry
 from orchestrator.services.shelf import run_delete
-from tests.orchestrator.telemetry import metrics, push, sample
+from tests.orchestrator.telemetry import metrics, push, sample, spans
 from trainer.disk import disk_bytes
 
-KINDS = (Run, Attempt, Checkpoint, Event, LogLine, Block, Chunk, Sample, Series)
+KINDS = (Run, Attempt, Checkpoint, Event, LogLine, Block, Chunk, Sample, Series, StepSpans)
 
 
 def rows() -> int:
@@ -49,7 +50,7 @@ def small_helpings(monkeypatch):
 def test_a_deleted_run_leaves_no_row_and_no_file_and_says_what_was_freed(ended, ada, messages):
     run = ended()
     pack_due()
-    push(run, [metrics(11, loss=0.5)], first=11)
+    push(run, [metrics(11, loss=0.5), spans(12, 11), spans(13, 12)], first=11)
     folder = settings.ANNEAL_DATA_DIR / "runs" / run.pk
     taken, before = disk_bytes(folder), rows()
     (asked,) = run_delete(run_id=run.pk, user=ada)

@@ -14,6 +14,7 @@ from orchestrator.templatetags.figures import (
     figure,
     give_or_take,
     percent,
+    share,
     short_seconds,
     signed_seconds,
     size,
@@ -99,3 +100,11 @@ def test_short_times_and_differences_of_clocks(
 
 def test_an_uncertainty_is_only_shown_when_there_is_one() -> None:
     assert (give_or_take(None), give_or_take(0.004)) == ("", "± 4.00 ms")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0 %"), (1.0, "100 %"), (0.624, "62 %"), (0.0096, "1 %"), (0.004, "0.4 %")],
+)
+def test_a_small_share_is_not_shown_as_none(value: float, text: str) -> None:
+    assert share(value) == text

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.utils import timezone
 
-from orchestrator.models import Node, NodeReading, Process, Run, State
+from orchestrator.artifacts.store import Store
+from orchestrator.models import Checkpoint, Node, NodeReading, Process, Run, State
+from orchestrator.selectors.artifacts import state_path
 from orchestrator.services.nodes import node_of_token
+from orchestrator.services.store_keeper import state_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,3 +238,20 @@ def test_the_admin_keeps_our_tokens_and_leads_back(
     page = browser_of(alma).get("/admin/").content.decode()
     for words in ("css/tokens.css", 'href="/runs/"', 'action="/logout/"', "theme-system"):
         assert words in page
+
+
+def test_the_store_of_checkpoints_is_told_of_where_there_is_one(
+    vera: User, run: Run, browser_of: Callable[[User], Client], settings: Any
+) -> None:
+    browser = browser_of(vera)
+    assert "artifact-store" not in text_of(browser)
+    settings.ANNEAL_ARTIFACTS_URL = "s3://<b>ucket/x"
+    Checkpoint.objects.create(run=run, attempt=1, step=5, path="p", sha256="a" * 64)
+    page = text_of(browser)
+    assert "s3://&lt;b&gt;ucket/x" in page and "has not looked at it yet" in page
+    assert "1 checkpoint waits to be put there, kept where it lies until then." in page
+    state_write(Store("s3://<b>ucket/x"), "ok")
+    Checkpoint.objects.update(stored="a" * 64)
+    page = text_of(browser)
+    assert "which can be reached. None waits." in page
+    state_path().unlink()

@@ -56,6 +56,13 @@ def test_a_machine_without_vllm_says_what_to_install(installed):
         generator_make(spec, make_policy(), [1, 2], nothing)
 
 
+def test_a_server_needs_vllm_here_too(installed):
+    installed(False)
+    words = ("rollout.engine=vllm", "rollout.placement=server")
+    with pytest.raises(ValueError, match="vllm is not installed"):
+        generator_make(tiny_spec("objective.type=grpo", *words), make_policy(), [1, 2], nothing)
+
+
 def test_the_native_engine_samples_from_the_policy_itself():
     policy = make_policy()
     generator = generator_make(tiny_spec("objective.type=grpo"), policy, [1, 2], nothing)

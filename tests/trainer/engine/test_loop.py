@@ -7,6 +7,8 @@ import itertools
 import pytest
 import torch
 
+from tests.trainer.engine.support import KINDS
+from trainer import spans
 from trainer.control import Control
 from trainer.engine.reference import Reference
 from trainer.objectives._controllers import steered_beta
@@ -124,3 +126,76 @@ def test_the_steps_of_a_pass_count_each_token_once(runs):
     assert 0 < found[1] < found[2] < found[3] < found[4]
     epochs = series(runs, "epoch", "parts")
     assert epochs[3] == 0 and epochs[4] == series(runs, "epoch", "whole")[1] == 0.8
+
+
+def spans_by_step(runs, name):
+    return [event for event in runs.events(name) if event["type"] == "spans"]
+
+
+@pytest.mark.parametrize("kind", ["grpo-two-updates", "sft", "dpo"])
+def test_the_spans_of_a_step_are_its_time(runs, monkeypatch, kind):
+    monkeypatch.setattr(spans, "EVERY", 0.0)
+    assert runs.run("run", *KINDS[kind]) == 0
+    times = {
+        event["step"]: event["values"]
+        for event in runs.events("run")
+        if event["type"] == "metrics" and "time/step" in event["values"]
+    }
+    *steps, last = spans_by_step(runs, "run")
+    assert [line["step"] for line in steps] == list(times) == [1, 2, 3, 4, 5, 6]
+    for line in steps:
+        spent: dict[str, float] = {}
+        for phase, start, end in line["spans"]:
+            spent[phase] = spent.get(phase, 0.0) + end - start
+        values = times[line["step"]]
+        assert sum(spent.values()) == pytest.approx(values["time/step"], rel=0.02)
+        for phase, seconds in spent.items():
+            assert seconds == pytest.approx(values[f"time/{phase}"], rel=0.02, abs=2e-4)
+        assert line["steps"] == 1 and line["process"] == "trainer"
+    phases = [phase for phase, _, _ in steps[0]["spans"]]
+    assert "eval" in phases, "the first evaluation is part of the first step"
+    assert ("rollout" in phases) == kind.startswith("grpo")
+    # What comes behind the last step is told as well, and counts as no step.
+    assert (last["step"], last["steps"]) == (6, 0)
+    assert {"eval", "checkpoint"} <= {phase for phase, _, _ in last["spans"]}
+
+
+def test_quick_steps_write_few_lines_of_spans(runs):
+    assert runs.run("run", *KINDS["sft"], "budget.max_steps=60", "evaluation.every_steps=0",
+                    "checkpoint.every_steps=0") == 0  # fmt: skip
+    *found, _ = spans_by_step(runs, "run")
+    seconds = found[-1]["start"] - found[0]["start"]
+    # One with the evaluation at the start, then at most four a second.
+    assert len(found) <= 3 + seconds / spans.EVERY
+    assert sum(line["steps"] for line in found) == found[-1]["step"]
+
+
+def test_a_warm_up_has_no_plan(runs, monkeypatch):
+    monkeypatch.setattr(spans, "EVERY", 0.0)
+    recipe = runs.folder / "warm.toml"
+    rows = '{ source = "noisy-sort", limit = 8, options = { digits = 3 } }'
+    recipe.write_text(
+        f'[objective]\ntype = "sft"\n[data]\ntrain = [{rows}]\n'
+        "[batch]\nprompts_per_step = 4\n[budget]\nmax_steps = 3\n"
+    )
+    assert runs.run("run", *GRPO, f"model.warm_start={recipe}", "budget.max_steps=2") == 0
+    warm = [e["step"] for e in runs.events("run") if "warmup/loss" in e.get("values", {})]
+    assert warm == [1, 2, 3]
+    assert [line["step"] for line in spans_by_step(runs, "run")] == [1, 2, 2]
+
+
+def test_an_evaluation_run_has_a_plan_of_one_line(runs):
+    assert runs.run("run", "kind=evaluate") == 0
+    (line,) = spans_by_step(runs, "run")
+    assert (line["step"], line["steps"]) == (0, 1)
+    phases = {phase: end - start for phase, start, end in line["spans"]}
+    assert phases["eval"] > 0.9 * sum(phases.values())
+
+
+def test_the_start_tells_how_fast_its_machine_is(runs):
+    assert runs.run("run", *GRPO, "budget.max_steps=1") == 0
+    (told,) = [e["data"]["speed"] for e in runs.events("run") if "speed" in e.get("data", {})]
+    assert told["flops"] > 1e6 and told["weights"] > 1000 and 0 < told["decode_s"] < 60
+    assert runs.run("sft", *KINDS["sft"], "budget.max_steps=1") == 0
+    (told,) = [e["data"]["speed"] for e in runs.events("sft") if "speed" in e.get("data", {})]
+    assert "decode_s" not in told, "nothing is decoded"

@@ -165,3 +165,13 @@ def test_a_short_promise_beats_more_often(tmp_path, monkeypatch, clock):
     clock.now += 1.0
     report.tick()
     assert [one["expect_next_in"] for one in lines(report)] == [9, 9]
+
+
+def test_spans_of_any_process_become_a_line_of_the_journal(report):
+    now = 5.0
+    report.spans(3, "trainer", [("rollout", now, now + 0.4), ("update", now + 0.4, now + 1.0)])
+    report.spans(3, "generator 0", [("rollout", now, now + 1.0)], folded=7)
+    one, other = lines(report)
+    assert (one["type"], one["step"], one["process"], one["steps"]) == ("spans", 3, "trainer", 1)
+    assert one["spans"] == [["rollout", 0.0, 0.4], ["update", 0.4, 1.0]] and "folded" not in one
+    assert (other["process"], other["folded"]) == ("generator 0", 7)
