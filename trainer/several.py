@@ -36,6 +36,7 @@ def processes_problems(spec: RunSpec) -> Iterator[str]:
             )
         return
     yield from _of_the_method(spec)
+    yield from _of_the_place_of_sampling(spec)
     yield from _of_the_batch(spec)
     if resources.sharding == "full":
         yield from _of_sharding(spec)
@@ -63,6 +64,14 @@ def _of_the_method(spec: RunSpec) -> Iterator[str]:
         yield (
             "rollout.placement: processes that sample serve one training process only so far; set it to "
             f'"colocated", or ask for one process (resources.{_named(spec)})'
+        )
+
+
+def _of_the_place_of_sampling(spec: RunSpec) -> Iterator[str]:
+    if spec.rollout.placement == "server":
+        yield (
+            "rollout.placement: a sampler in a process of its own serves one training process only so far; use "
+            f"colocated, or one process (resources.{_named(spec)})"
         )
 
 

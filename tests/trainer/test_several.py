@@ -55,6 +55,11 @@ def test_how_many_processes_a_spec_asks_for(resources, world):
             "a critic is not divided",
         ),
         (
+            {"resources": TWO, "rollout": {"placement": "server"}},
+            "rollout.placement",
+            "serves one training process",
+        ),
+        (
             {"resources": TWO, "rollout": {"engine": "vllm"}},
             "rollout.engine",
             "one training process",
