@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from trainer.engine.progress import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from trainer.engine.failure import Verdict
+    from trainer.spans import Span
 
 
 TOUCH_EVERY = 0.2
@@ -44,6 +45,17 @@ class Mute(Report):
         self.part = part
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
+        pass
+
+    def spans(
+        self,
+        step: int,
+        process: str,
+        spans: Sequence[Span],
+        *,
+        folded: int = 0,
+        counts: bool = True,
+    ) -> None:
         pass
 
     def wants_samples(self) -> bool:
