@@ -13,6 +13,7 @@ import environ
 from orchestrator import postgres
 from orchestrator.artifacts.place import url_checked
 from orchestrator.data_dir import PROJECT_DIR, data_dir, secret_key
+from trainer.tempo import TEMPO
 
 env = environ.Env()
 
@@ -114,6 +115,12 @@ DATABASES = {
 }
 # daphne calls the ORM from one thread: a connection that stays open saves a new backend per call.
 DATABASES["default"] |= {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+# A process that hangs in a transaction must not hold back all others: the database takes its locks away.
+IDLE_IN_TRANSACTION_MS = round(1000 * TEMPO.grace)
+_options = DATABASES["default"].setdefault("OPTIONS", {})
+_options["options"] = (
+    f"{_options.get('options', '')} -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}"
+).strip()
 # Groups live in each web process; PostgreSQL's NOTIFY carries hints between processes.
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 

@@ -81,8 +81,8 @@ class Deeds:
         if victim == "backend":
             postmaster = self.stack.notes.get("parts", {}).get("database")
             found = psutil.Process(postmaster[0]).children() if postmaster else []
-            idle = [one.pid for one in found if "[local]" in " ".join(one.cmdline())]
-            return self.chance.choice(sorted(idle)) if idle else None
+            clients = [one.pid for one in found if "[local]" in _title(one)]
+            return self.chance.choice(sorted(clients)) if clients else None
         if victim in PARTS:
             part = self.stack.notes.get("parts", {}).get(victim)
             return part[0] if part else None
@@ -281,6 +281,14 @@ class Deeds:
             or ((state, cause) == ("failed", "disk") and self.disk_was_full)
         )
         return [] if good else [f"it ended as {state} ({cause}): {run['reason']}"]
+
+
+def _title(process: psutil.Process) -> str:
+    """What it calls itself; "" when it has ended meanwhile: backends come and go."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -132,6 +132,8 @@ def test_a_signal_from_nobody_here_is_killed_and_a_crash_is_a_crash(attempt):
     assert verdict_of_exit(-11, [], oom_killed=False).cause == "crash"
     assert verdict_of_exit(-9, [], oom_killed=True).cause == "oom"
     assert verdict_of_exit(1, ["torch.OutOfMemoryError: no"], oom_killed=False).cause == "oom"
+    own = ["failed: the disk is full; free space, then resume"]
+    assert verdict_of_exit(1, own, oom_killed=False).cause == "disk"
     assert (
         verdict_of_exit(1, ["OSError: No space left on device"], oom_killed=False).cause == "disk"
     )

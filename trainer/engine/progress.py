@@ -161,7 +161,6 @@ class Report:
         """The last line. A disk too full for it still leaves the sentence on the terminal."""
         self._terminal.close()
         stream = sys.stderr if verdict.state == "failed" else sys.stdout
-        print(f"{verdict.state}: {verdict.message}", file=stream, flush=True)
         try:
             self._append(
                 "status",
@@ -179,6 +178,8 @@ class Report:
             os.close(self._doing)
         except OSError as error:
             print(f"the journal could not be closed: {error}", file=sys.stderr, flush=True)
+        # The very last, since whoever finds no last line in the journal takes this one.
+        print(f"{verdict.state}: {verdict.message}", file=stream, flush=True)
 
     def _append(self, type: str, **fields: Any) -> None:
         self.journal.append(type, **fields)

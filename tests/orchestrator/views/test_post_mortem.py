@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from django.utils import timezone
 
 from orchestrator.models import Checkpoint, Event, LogLine, Process, Run, State
 from orchestrator.selectors.post_mortem import post_mortem_read
@@ -55,6 +56,19 @@ def test_the_overview_of_a_failed_run_begins_with_it(
     assert b'"kind": "signal"' in page
     saved = Checkpoint.objects.get()
     assert f"/new/?fork={saved.pk}".encode() in page
+
+
+def test_a_stall_is_told_once_above_its_card(ada: User, run: Run, browser_of: Browser) -> None:
+    """The banner has the evidence; the card below adds what it does not say."""
+    story = Story(run, ago=120).begin().steps(1, 5).wait(60)
+    evidence = "trainer (pid 7) is stopped (state T)"
+    data = {"phase": "update", "evidence": evidence, "silent_s": 90, "expected_s": 60}
+    story.alert("stall", "error", source="host", data=data, message=evidence)
+    Run.objects.update(last_contact=timezone.now())
+    said = text_of(browser_of(ada).get(f"/runs/{run.pk}/").content)
+    shown, _, as_text = said.partition("As text")
+    assert "Stalled in update" in shown and "Stands still" in shown
+    assert shown.count(evidence) == 1 and evidence in as_text
 
 
 def test_viewers_are_not_offered_a_fork(vera: User, broken: Run, browser_of: Browser) -> None:
