@@ -26,6 +26,7 @@ class S3:
 
     def start(self) -> None:
         """Take requests."""
+        clients_forget()
         self._server.start()
 
     def stop(self) -> None:
@@ -49,9 +50,9 @@ class S3:
         }
 
     def bucket(self) -> str:
-        """Make an empty bucket; a URL within it. The environment must hold `env`."""
+        """Make an empty bucket; a URL within it."""
         name = f"bucket-{next(_numbers)}"
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir(name)
+        self._ask("PUT", f"/{name}")
         return f"s3://{name}/some/prefix"
 
     @contextlib.contextmanager
@@ -64,7 +65,16 @@ class S3:
             self._auth("inf")
 
     def _auth(self, unchecked: str) -> None:
-        url = f"{self.env['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
-        request = urllib.request.Request(url, data=unchecked.encode(), method="POST")
+        self._ask("POST", "/moto-api/reset-auth", unchecked.encode())
+
+    def _ask(self, method: str, path: str, data: bytes = b"") -> None:
+        url = f"{self.env['AWS_ENDPOINT_URL']}{path}"
+        headers = {"Content-Type": "application/octet-stream"}
+        request = urllib.request.Request(url, data=data, method=method, headers=headers)
         with _opener.open(request, timeout=10) as answer:
             assert answer.status == 200
+
+
+def clients_forget() -> None:
+    """Have the next store look at the environment: drivers keep a client for each thread."""
+    fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -39,8 +39,10 @@ READ = 8 << 20
 """Bytes that are read at once."""
 DRAFT = ".arriving"
 PROBE = ".anneal-probe"
-REFUSES = ("Credential", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch")
-REFUSES += ("ExpiredToken", "InvalidToken", "Unauthorized", "AuthenticationError", "RefreshError")
+REFUSES = (
+    *("Credential", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
+    *("ExpiredToken", "InvalidToken", "Unauthorized", "AuthenticationError", "RefreshError"),
+)
 FULL = ("QuotaExceeded", "StorageFull", "InsufficientCapacity", "InsufficientStorage")
 NO_BUCKET = ("NoSuchBucket", "InvalidBucketName", "ContainerNotFound")
 
@@ -172,7 +174,7 @@ class Store:
                 self._opened = fsspec.filesystem("file"), unquote(urlsplit(self.url).path)
             elif self._opened is None:
                 # Listings that are remembered would hide what others write.
-                words = {"use_listings_cache": False, "skip_instance_cache": True}
+                words: dict[str, Any] = {"use_listings_cache": False}
                 words |= OPTIONS.get(urlsplit(self.url).scheme, {})
                 self._opened = fsspec.core.url_to_fs(self.url, **words)
             assert self._opened is not None

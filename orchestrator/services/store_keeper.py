@@ -40,19 +40,20 @@ def look_soon() -> None:
     _sent.put(None)
 
 
-def keeper_start() -> threading.Thread | None:
-    """Look after the store beside everything else; None when server and nodes share none."""
+def keeper_start(ending: threading.Event) -> threading.Thread | None:
+    """Look after the store beside everything else until `ending`; None when there is none."""
     if not settings.ANNEAL_ARTIFACTS_URL:
         return None
     store = store_at(settings.ANNEAL_ARTIFACTS_URL)
-    thread = threading.Thread(target=_work, args=(store,), name="store-keeper", daemon=True)
+    thread = threading.Thread(target=_work, args=(store, ending), name="store-keeper", daemon=True)
     thread.start()
     return thread
 
 
-def _work(store: Store) -> None:
+def _work(store: Store, ending: threading.Event) -> None:
     due = 0.0
-    while True:
+    while not ending.is_set():
+        close_old_connections()
         if time.monotonic() >= due:
             due = time.monotonic() + (PROBE_EVERY if look(store) else PROBE_AGAIN)
         with contextlib.suppress(queue.Empty):
@@ -66,7 +67,6 @@ def _work(store: Store) -> None:
 def confirm(store: Store, checkpoint_id: str, sha256: str) -> None:
     """Let what a node has sent count; what fails is said again by the node."""
     try:
-        close_old_connections()
         store_copies.copy_confirm(store, checkpoint_id, sha256)
     except StoreError as error:
         log.warning("%s", error)
@@ -81,7 +81,6 @@ def confirm(store: Store, checkpoint_id: str, sha256: str) -> None:
 def look(store: Store) -> bool:
     """See whether the store works, note it for people, and free what is to go; whether it works."""
     try:
-        close_old_connections()
         store.probe()
         store_copies.leaving_free(store)
         store_copies.copies_forward(store)

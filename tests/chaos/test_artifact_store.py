@@ -8,8 +8,8 @@ refused, and a deleted run leaves nothing behind.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +19,8 @@ from tests.chaos.brokers import Redis
 from tests.chaos.far_nodes import FarNode
 from tests.chaos.stack import Stack
 from tests.chaos.test_kills import spec, trains
-from tests.s3 import S3
+from tests.s3 import S3, clients_forget
+from trainer.journal import read_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,8 @@ class Site:
         self.store = Store(s3.bucket())
         shared = {**s3.env, "ANNEAL_ARTIFACTS_URL": self.store.url}
         self.stack = Stack()
-        self.stack.env |= {"BROKER_URL": redis.url, **shared}
+        # Nodes ask once a second what they are to send.
+        self.stack.env |= {"BROKER_URL": redis.url, "ANNEAL_HEARTBEAT": "1", **shared}
         self.nodes: dict[str, FarNode] = {}
         try:
             self.stack.up()
@@ -43,7 +45,8 @@ class Site:
             for name in ("east", "west"):
                 self.nodes[name] = FarNode(self.stack, name)
                 self.nodes[name].more = shared if name == "east" else dict.fromkeys(shared, "")
-                self.nodes[name].start()
+            with ThreadPoolExecutor() as both:
+                list(both.map(FarNode.start, self.nodes.values()))
         except BaseException:
             self.remove()
             raise
@@ -94,6 +97,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         if found is not None:
             found.remove()
         redis.kill()
+        clients_forget()
         s3.stop()
 
 
@@ -101,7 +105,7 @@ def test_checkpoints_live_in_the_store_and_runs_go_on_from_it(site: Site) -> Non
     stack, east, west = site.stack, site.nodes["east"], site.nodes["west"]
     west.change(drained=True)
     saves = {"every_steps": 20, "keep_last": 4}
-    run = stack.launch(spec(steps=400, checkpoint=saves, batch={"prompts_per_step": 8}))
+    run = stack.launch(spec(checkpoint=saves, batch={"prompts_per_step": 8}))
     stack.wait(lambda: trains(stack, run), 90, site.said)
 
     # kill -9 of the node's worker while it sends; the training goes on, and so does the next worker's sending.
@@ -110,7 +114,7 @@ def test_checkpoints_live_in_the_store_and_runs_go_on_from_it(site: Site) -> Non
     east.start()
     stack.call("POST", f"/runs/{run}/pause", {})
     paused = stack.wait_state(run, "paused")
-    assert 0 < paused["step"] < 400, "it was too quick to be paused"
+    assert paused["step"] > 0
     stack.wait(lambda: site.all_stored(run), 60, site.said)
     kept = site.checkpoints(run)
     for one in kept:
@@ -120,16 +124,19 @@ def test_checkpoints_live_in_the_store_and_runs_go_on_from_it(site: Site) -> Non
         "nothing passed through the server"
     )
 
-    # It goes on elsewhere from the store, though the first node is gone.
+    # It goes on elsewhere from the store.
     east.change(drained=True)
-    east.kill_worker()
     west.change(drained=False)
     stack.call("POST", f"/runs/{run}/resume", {})
-    done = stack.wait_state(run, "finished", "failed", within=120)
-    assert (done["state"], done["node"], done["attempt"]) == ("finished", "west", 2), done
+    further = kept[0]["step"] + 30
+    stack.wait(lambda: stack.run(run)["step"] >= further, 120, lambda: stack.run(run))
+    stack.call("POST", f"/runs/{run}/stop", {})
+    done = stack.wait_state(run, "stopped", "finished", "failed", within=120)
+    assert (done["state"], done["node"], done["attempt"]) == ("stopped", "west", 2), done
     stack.assert_everything_arrived(run)
     second = west.data / "runs" / run / "attempt-2" / "journal.jsonl"
-    steps = [json.loads(line)["step"] for line in second.open() if '"metrics"' in line]
+    lines = [event for event in read_events(second) if event["type"] == "metrics"]
+    steps = [line["step"] for line in lines if "loss" in line["values"]]
     assert min(steps) == kept[0]["step"] + 1, "from the newest checkpoint of the first node"
 
     # What west sent to the server was passed on; only what the keep policy keeps is left, and in the bucket alone.
@@ -145,7 +152,6 @@ def test_checkpoints_live_in_the_store_and_runs_go_on_from_it(site: Site) -> Non
     assert status == 200 and hashlib.sha256(manifest.encode()).hexdigest() == newest["sha256"]
 
     # An evaluation on east fetches from the store what west had saved.
-    east.start()
     east.change(drained=False)
     model = {"name": f"checkpoint:{newest['id']}"}
     measures = {**spec(), "kind": "evaluate", "model": model}

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.models import Attempt, Node, Process, Role, Run, State, User
 from orchestrator.services.tokens import api_token_create, digest_of
-from tests.s3 import S3
+from tests.s3 import S3, clients_forget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,7 +102,16 @@ def s3_server() -> Iterator[S3]:
     server = S3()
     server.start()
     yield server
+    clients_forget()
     server.stop()
+
+
+@pytest.fixture
+def s3_otherwise(s3: S3) -> Iterator[S3]:
+    """The same for a test that changes the environment or the server's mind."""
+    clients_forget()
+    yield s3
+    clients_forget()
 
 
 @pytest.fixture

@@ -41,9 +41,11 @@ class Command(BaseCommand):
         )
         # Not `--beat`: that forks a second process, which a killed worker leaves behind.
         threading.Thread(target=_beat, name="beat", daemon=True).start()
-        keeper_start()
+        ending = threading.Event()
+        keeper_start(ending)
         touch_always(alive_path(settings.ANNEAL_DATA_DIR, "control"))
         worker.start()
+        ending.set()
         sys.exit(worker.exitcode)
 
 

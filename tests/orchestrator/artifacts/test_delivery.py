@@ -69,23 +69,26 @@ def test_it_arrives_whole_with_its_manifest_last(url, folder, tmp_path):
 
 
 SENDER = """
-import sys, time
+import hashlib, sys, time
 from pathlib import Path
+from orchestrator.artifacts.delivery import checkpoint_put
 from orchestrator.artifacts.store import Store
-from tests.orchestrator.artifacts.test_delivery import put
 
 class Slow(Store):
     def sha256(self, key):
         time.sleep(0.25)
         return super().sha256(key)
 
-put(Slow(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+url, folder, note, key = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+sha256 = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+checkpoint_put(Slow(url), folder, key=key, sha256=sha256, note=note)
 """
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_the_next_process_goes_on_with_the_rest(url, folder, tmp_path):
     note = tmp_path / "note"
-    command = [sys.executable, "-c", SENDER, url, str(folder), str(note)]
+    command = [sys.executable, "-c", SENDER, url, str(folder), str(note), KEY]
     child = subprocess.Popen(command, cwd=PROJECT_DIR, env={**os.environ, "PYTHONPATH": "."})
     look, deadline = Store(url), time.monotonic() + 30
     while len(look.sizes(KEY)) < 3 and time.monotonic() < deadline:

@@ -83,23 +83,23 @@ def test_a_missing_bucket_is_named(s3, file):
         store.put(file, "a/b")
 
 
-def test_wrong_credentials_are_said(s3):
-    store = Store(s3.bucket())
-    with s3.strict():
+def test_wrong_credentials_are_said(s3_otherwise):
+    store = Store(s3_otherwise.bucket())
+    with s3_otherwise.strict():
         refused(store, "credentials", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     store.probe()
 
 
-def test_no_credentials_are_said(s3, monkeypatch):
-    url = s3.bucket()
+def test_no_credentials_are_said(s3_otherwise, monkeypatch):
+    url = s3_otherwise.bucket()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    with s3.strict():
+    with s3_otherwise.strict():
         refused(Store(url), "credentials", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 
 
-def test_a_store_that_does_not_answer_is_said_within_seconds(s3, monkeypatch):
-    url = s3.bucket()
+def test_a_store_that_does_not_answer_is_said_within_seconds(s3_otherwise, monkeypatch):
+    url = s3_otherwise.bucket()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     refused(Store(url), "unreachable", "AWS_ENDPOINT_URL")
 

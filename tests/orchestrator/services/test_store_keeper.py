@@ -41,7 +41,7 @@ def test_another_store_than_the_one_that_was_seen_is_not_said_to_work(store, set
 
 
 def test_without_a_store_there_is_nothing_to_keep(settings):
-    assert store_keeper.keeper_start() is None and store_state() is None
+    assert store_keeper.keeper_start(threading.Event()) is None and store_state() is None
 
 
 def test_a_store_that_fails_while_a_checkpoint_is_looked_for_is_noted(store, monkeypatch):
@@ -55,13 +55,13 @@ def test_a_store_that_fails_while_a_checkpoint_is_looked_for_is_noted(store, mon
 
 def test_what_nodes_say_is_taken_up_between_the_looks(store, monkeypatch):
     seen: list[object] = []
-    done = threading.Event()
+    ending = threading.Event()
 
     def look(_):
         seen.append("look")
         if seen.count("look") == 2:
-            done.set()
-            raise SystemExit
+            ending.set()
+            store_keeper.sent_note("", "")
         return True
 
     monkeypatch.setattr(store_keeper, "look", look)
@@ -69,8 +69,8 @@ def test_what_nodes_say_is_taken_up_between_the_looks(store, monkeypatch):
     store_keeper.sent_note("c1", "a")
     store_keeper.sent_note("c2", "b")
     store_keeper.look_soon()
-    thread = store_keeper.keeper_start()
-    assert done.wait(10)
+    thread = store_keeper.keeper_start(ending)
     thread.join(10)
-    assert seen == ["look", ("c1", "a"), ("c2", "b"), "look"]
+    assert not thread.is_alive()
+    assert seen == ["look", ("c1", "a"), ("c2", "b"), "look", ("", "")]
     assert state_path().parent == now.ANNEAL_DATA_DIR / "artifacts"

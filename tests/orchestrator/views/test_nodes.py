@@ -248,10 +248,10 @@ def test_the_store_of_checkpoints_is_told_of_where_there_is_one(
     settings.ANNEAL_ARTIFACTS_URL = "s3://<b>ucket/x"
     Checkpoint.objects.create(run=run, attempt=1, step=5, path="p", sha256="a" * 64)
     page = text_of(browser)
-    assert "s3://&lt;b&gt;ucket/x" in page and "has not looked at it yet" in page
-    assert "1 checkpoint waits to be put there, kept where it lies until then." in page
+    assert "s3://&lt;b&gt;ucket/x</code> now. The control worker has not looked at it yet." in page
+    assert "1 waits to be put there, kept where it lies until then." in page
     state_write(Store("s3://<b>ucket/x"), "ok")
     Checkpoint.objects.update(stored="a" * 64)
     page = text_of(browser)
-    assert "which can be reached. None waits." in page
+    assert "which can be reached. All that are kept are there." in page
     state_path().unlink()
