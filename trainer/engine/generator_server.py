@@ -76,7 +76,7 @@ class Server:
         self._slots = [Memory(layout, descriptor) for descriptor in hello["descriptors"]]
         self._probe = hello["probe"]
         self.wire.send({"op": "ready", "pid": os.getpid()})
-        self._enter("idle_s")
+        self._since = time.perf_counter()
         while True:
             if not engine.busy:
                 self._enter("idle_s")

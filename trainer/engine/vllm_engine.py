@@ -141,8 +141,6 @@ class VllmEngine:
             os.environ.setdefault(name, value)
         from vllm import LLM
 
-        # At each hand-over it would warn of modules that have no weights of their own.
-        logging.getLogger(RELOADING).setLevel(logging.ERROR)
         self.build = build
         self.version = 0
         """Of the weights that it has."""
@@ -167,6 +165,8 @@ class VllmEngine:
             tensor_parallel_size=build.tensor_parallel,
             **options,
         )
+        # Here, since building sets levels.
+        _quiet()
         self._engine = self.llm.llm_engine
         self._adapter: Any = None
         self._names = count()
@@ -221,23 +221,36 @@ class VllmEngine:
 
     def probe_logps(self, probe: Sequence[int]) -> list[float]:
         """Log-probability of each token of the probe but the first; answers that run meanwhile go on."""
+        if self.build.lora_rank and self._running:
+            # Beside other answers vLLM mistakes an adapter's rows when it scores a prompt.
+            told = self._ask(
+                [
+                    (probe[:end], {"max_tokens": 1, "logprob_token_ids": [probe[end]]})
+                    for end in range(1, len(probe))
+                ]
+            )
+            return [
+                one.outputs[0].logprobs[0][token].logprob
+                for one, token in zip(told, probe[1:], strict=True)
+            ]
+        (told_all,) = self._ask([(probe, {"prompt_logprobs": 0, "max_tokens": 1})])
+        return [next(iter(each.values())).logprob for each in told_all.prompt_logprobs[1:]]
+
+    def _ask(self, prompts: Sequence[tuple[Sequence[int], dict[str, Any]]]) -> list[Any]:
+        """vLLM's outputs for prompts that are no answers' beginnings, in their order."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=1,
-            prompt_logprobs=0,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        name = f"probe-{next(self._names)}"
-        self._add(name, list(probe), params)
-        while True:
-            for output in self._step():
-                if output.request_id == name:
-                    told = output.prompt_logprobs[1:]
-                    return [next(iter(each.values())).logprob for each in told]
+        names = [f"probe-{next(self._names)}" for _ in prompts]
+        for name, (ids, options) in zip(names, prompts, strict=True):
+            kind = RequestOutputKind.FINAL_ONLY
+            self._add(
+                name, list(ids), SamplingParams(detokenize=False, output_kind=kind, **options)
+            )
+        found: dict[str, Any] = {}
+        while len(found) < len(names):
+            found |= {output.request_id: output for output in self._step()}
+        return [found[name] for name in names]
 
     # --- answers ---------------------------------------------------------------------------------
 
@@ -365,8 +378,14 @@ def _head_repack(model: Any) -> None:
         dispatch_cpu_unquantized_gemm(head, remove_weight=False)
 
 
+def _quiet() -> None:
+    """At each hand-over it would warn of modules that have no weights of their own."""
+    logging.getLogger(RELOADING).setLevel(logging.ERROR)
+
+
 def _worker_take(worker: Any, pid: int, descriptor: int, layout: dict[str, Any]) -> None:
     """In a worker's process: read the memory of the process that serves, and keep this worker's part."""
+    _quiet()
     opened = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR)
     with Memory(Layout.from_json(layout), opened) as memory:
         worker.reload_weights(weights_iterator=memory.tensors())

@@ -26,7 +26,7 @@ from trainer.engine.sampler import Sampling, sample
 ROOT = Path(__file__).resolve().parents[3]
 SERVER = ("objective.type=grpo", "rollout.placement=server")
 PROBE = [3, 4, 5, 6, 7, 3]
-LONG = Sampling(700)
+LONG = Sampling(400)
 
 
 def made(policy, *overrides):
@@ -113,7 +113,7 @@ def test_weights_are_exchanged_in_flight_and_each_token_tells_who_drew_it(policy
     before = generator.stats()["busy_s"]
     generator.submit(1, whole.prompts, whole.keys_PS, LONG)
     for _ in range(2):
-        while generator.stats()["busy_s"] < before + 0.02:
+        while generator.stats()["busy_s"] < before + 0.01:
             generator.done() and pytest.fail("the answers were done before the weights moved")
         move(policy, 0.1)
         policy.version += 1
@@ -127,7 +127,7 @@ def test_weights_are_exchanged_in_flight_and_each_token_tells_who_drew_it(policy
         before = generator.stats()["busy_s"]
     answers = generator.wait(1, nothing)
     drawn = [version for answer in answers for version in answer.versions]
-    assert set(drawn) == set(states) and all(len(answer.tokens) == 700 for answer in answers)
+    assert set(drawn) == set(states) and all(len(answer.tokens) == 400 for answer in answers)
     for version, weights in states.items():
         put(policy, weights)
         told = logps(policy, whole, answers)
@@ -214,7 +214,7 @@ def test_it_does_not_tick_for_a_process_that_hangs(policy, generator, monkeypatc
     """So that the trainer falls silent, and host looks at the whole group."""
     monkeypatch.setattr("trainer.engine.generator_link.QUIET", 0.5)
     (link,) = generator._links
-    long = asked(policy, LONG)
+    long = asked(policy, LONG, samples=1)
     generator.submit(5, long.prompts, long.keys_PS, LONG)
     os.kill(link.pid, signal.SIGSTOP)
     ticks = []
@@ -307,21 +307,21 @@ def test_a_trainer_that_is_killed_leaves_no_process():
     script = (
         "import time\n"
         "from tests.trainer.engine.test_remote_generator import made, make_policy\n"
-        "generator = made(make_policy(), 'rollout.replicas=2')\n"
-        "print(*(link.pid for link in generator._links), flush=True)\n"
+        "generator = made(make_policy())\n"
+        "print(generator._links[0].pid, flush=True)\n"
         "time.sleep(600)\n"
     )
     trainer = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    pids = [int(word) for word in trainer.stdout.readline().split()]
-    assert len(pids) == 2 and all(map(psutil.pid_exists, pids))
+    pid = int(trainer.stdout.readline())
+    assert alive(pid)
     # A stopped process sees no closed socket: the system itself must end it.
-    os.kill(pids[1], signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP)
     trainer.kill()
     trainer.wait()
-    deadline = time.monotonic() + 5
-    while any(map(alive, pids)):
+    deadline = time.monotonic() + 10
+    while alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -336,7 +336,7 @@ def alive(pid):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["grpo-two-updates"])
 def test_a_run_equals_the_colocated_one_and_goes_on_after_a_stop(runs, stop_after, kind):
-    server = [*KINDS[kind], "rollout.placement=server"]
+    server, before = [*KINDS[kind], "rollout.placement=server"], children()
     assert runs.run("calm", *KINDS[kind]) == 0
     stop_after(runs.dir("served"), 1, 3, Control("stop"))
     assert runs.run("served", *server) == 3
@@ -345,5 +345,9 @@ def test_a_run_equals_the_colocated_one_and_goes_on_after_a_stop(runs, stop_afte
     assert runs.metrics("calm") == runs.metrics("served")
     told = [e["data"] for e in runs.events("served", 2) if "rollout_placement" in e.get("data", {})]
     assert [data["rollout_placement"] for data in told] == ["server"]
-    assert "native in a process of its own" in str(runs.events("served", 2)[:4])
-    assert not [p for p in psutil.Process().children() if "generator_server" in str(p.cmdline())]
+    assert "native in a process of its own" in str(runs.events("served", 2))
+    assert children() == before
+
+
+def children():
+    return {child.pid for child in psutil.Process().children()}
