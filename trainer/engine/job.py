@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from trainer.engine import checkpoint, randomness
-from trainer.engine.changes import Applied, Changes, past_changes
+from trainer.engine.changes import Changes, past_of_all
 from trainer.engine.dataset import Cursor, dropped_summary, parts_encode, parts_load
 from trainer.engine.demonstrations import DemonstrationLearner
 from trainer.engine.evaluate import Evaluation
@@ -317,7 +316,7 @@ class Job:
         if not warm:
             # The orders that it begins with are read when it is made.
             self.session.orders.agree(state.elapsed, 0.0)
-            past, done = self._past(folder)
+            past, done = past_of_all(self.session)
             changes = Changes(self.session.orders, past, done, state.knobs)
         learner = _learner(spec.objective)(self.session, spec, policy, reference, cursor)
         evaluation = None
@@ -348,17 +347,6 @@ class Job:
             prefix=WARM_UP_PREFIX if warm else "",
             peak_flops=ranks.size * _peak_flops(policy),
         )
-
-    def _past(self, folder: RunDir) -> tuple[list[Applied], dict[str, int]]:
-        """What earlier attempts changed and met: the first process knows their journals, which lie on its disk."""
-        ranks = self.session.ranks
-        found: tuple[list[Applied], dict[str, int]] = ([], {})
-        if ranks.first:
-            found = past_changes(folder, self.session.attempt.number, self.session.voids)
-        if ranks.alone:
-            return found
-        past, done = ranks.told([[asdict(one) for one in found[0]], found[1]])
-        return [Applied(**one) for one in past], done
 
     def evaluate(self, policy: Policy) -> Verdict:
         """Measure the model once."""
