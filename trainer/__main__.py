@@ -235,6 +235,7 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
     from trainer.engine.session import Session
     from trainer.engine.shared_orders import SharedOrders
     from trainer.followers import Followers
+    from trainer.gang import gang_read
     from trainer.stacks import stacks_offer
 
     datasets: dict[str, Path] = {}
@@ -246,6 +247,12 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
     attempt = run.attempt(options.attempt or run.next_attempt())
     if attempt.journal("trainer").exists():
         return _refuse(f"attempt {attempt.number} was begun already; choose a higher --attempt")
+    gang = gang_read(attempt.gang)
+    if spec.resources.nodes > 1 and gang is None:
+        return _refuse(
+            f"resources.nodes: only a server launches a run on {spec.resources.nodes} machines; set it to 1 "
+            "to train here"
+        )
     _prepare_threads(spec.resources.cpus)
     try:
         try:
@@ -253,10 +260,11 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
         except ValueError as error:
             return _refuse(str(error))
         stacks_offer(attempt)
-        followers = Followers(attempt, spec) if spec.resources.world > 1 else None
+        followers = Followers(attempt, spec, gang) if spec.resources.world > 1 else None
         orders = SharedOrders(run, attempt, followers) if followers else Orders(run, attempt)
         orders.listen()
-        report.status("load", data=_opening(run, spec, attempt.number))
+        awaits = {} if followers is None else followers.announced()
+        report.status("load", data={**_opening(run, spec, attempt.number), **awaits})
     except OSError as error:
         return _ends_without_a_journal(error)
     session = Session(
@@ -271,7 +279,7 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
     )
     try:
         if followers is not None:
-            followers.start()
+            followers.start(session.tick)
             from trainer.engine.together import lead as execute
         else:
             from trainer.engine.job import execute

@@ -3,6 +3,7 @@
 spec.json              {"sha256", "spec"}: the effective spec
 expectations.json      how long each phase of the run was silent at most
 attempt-K/             journal.jsonl  samples.jsonl  host.jsonl  log.txt  control.json  stacks.txt  rank-R.json
+                       gang.json
 checkpoints/step-N/    Hugging Face format, `trainer/` for resuming, manifest.json
 checkpoints/best.json  {"step", "path", "metric", "value"} of the best checkpoint that is kept
 base/                  what an adapter stands on, where it was made on the spot; each step-N/base is linked to it
@@ -146,6 +147,11 @@ class AttemptDir:
     def word(self, rank: int) -> Path:
         """How a rank of a training in several processes ended, where the trainer's journal could not be told."""
         return self.path / f"rank-{rank}.json"
+
+    @property
+    def gang(self) -> Path:
+        """This machine's place in an attempt on several (mode 0600); absent where there is one machine."""
+        return self.path / "gang.json"
 
     def alive(self, name: str) -> Path:
         """The file that host, ship or `rank-R` touches for as long as it works."""

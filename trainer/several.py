@@ -87,6 +87,11 @@ def _of_the_batch(spec: RunSpec) -> Iterator[str]:
 
 
 def _of_sharding(spec: RunSpec) -> Iterator[str]:
+    if spec.resources.nodes > 1:
+        yield (
+            "resources.sharding: a model is not divided over several machines so far, as its parts are saved "
+            "on one disk; set it to none, or resources.nodes to 1"
+        )
     if "critic" in spec.objective.uses:
         yield "resources.sharding: a critic is not divided so far; set it to none, or use no critic"
     if getattr(spec.adapter, "type", "") != "none":
@@ -102,4 +107,6 @@ def _of_sharding(spec: RunSpec) -> Iterator[str]:
 
 def _named(spec: RunSpec) -> str:
     """The field by which the spec asks for several."""
+    if spec.resources.local == 1:
+        return "nodes"
     return "processes" if spec.resources.processes > 1 else "gpus"

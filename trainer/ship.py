@@ -91,6 +91,8 @@ class Ship:
             await asyncio.sleep(TOUCH_EVERY)
 
     async def _run(self) -> int:
+        if json.loads(self.attempt.lease.read_text()).get("member"):
+            return await self._keep_still()
         pause = BACKOFF_FIRST
         while True:
             try:
@@ -108,6 +110,12 @@ class Ship:
                 pause = BACKOFF_FIRST
             await asyncio.sleep(pause)
             pause = min(BACKOFF_MOST, pause * 2)
+
+    async def _keep_still(self) -> int:
+        """The first machine of a gang speaks for all: wait until host has come to the end, and deliver nothing."""
+        while not self.ended.look():
+            await asyncio.sleep(TOUCH_EVERY)
+        return EXIT_DONE
 
     async def _session(self) -> bool:
         """One connection; True when the server has everything."""

@@ -257,8 +257,8 @@ class Resources(Section):
     min_vram_gb: float = Field(0, ge=0)
     """Memory that each GPU must have. Unit: GiB."""
     nodes: int = Field(1, ge=1, le=64)
-    """Machines at the same time, all or none. Above 1 the run is planned and waits: runs on several machines
-    are not launched yet. Healthy: 1. Unit: machines."""
+    """Machines at the same time, all or none; `gpus`, `processes` and `cpus` are those of each. A server launches
+    such a run, and the machines must reach each other (ANNEAL_NODE_ADDRESS). Healthy: 1. Unit: machines."""
     labels: tuple[str, ...] = ()
     """Labels that the node must carry."""
 
@@ -270,9 +270,14 @@ class Resources(Section):
         return value
 
     @property
-    def world(self) -> int:
+    def local(self) -> int:
         """Training processes on each machine."""
         return self.processes or (self.gpus if isinstance(self.gpus, int) else 1) or 1
+
+    @property
+    def world(self) -> int:
+        """Training processes on all machines."""
+        return self.nodes * self.local
 
 
 def with_default_advantage(value: Any) -> Any:

@@ -34,6 +34,7 @@ ROUTERS = (
     "checkpoints",
     "checkpoint_copies",
     "nodes",
+    "rendezvous",
     "node_changes",
     "datasets",
 )

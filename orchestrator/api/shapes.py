@@ -107,6 +107,8 @@ class RunOut(Schema):
     total_steps: int
     attempt: int
     node: str | None
+    nodes: list[str]
+    """Every machine of its newest attempt, the one that leads it first."""
     spec_hash: str
     created: datetime
     started: datetime | None

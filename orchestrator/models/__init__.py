@@ -2,6 +2,7 @@
 
 from orchestrator.models.checkpoint import Checkpoint
 from orchestrator.models.dataset import Dataset
+from orchestrator.models.member import Member
 from orchestrator.models.node import Node, NodeReading
 from orchestrator.models.points import Block, Chunk, Series
 from orchestrator.models.removal import Removal
@@ -34,6 +35,7 @@ __all__ = [
     "IdempotencyKey",
     "LogLine",
     "LoginLink",
+    "Member",
     "Node",
     "NodeReading",
     "Process",

@@ -169,6 +169,8 @@ class Attempt(models.Model):
     exit_code = models.IntegerField(null=True)
     host = models.JSONField(default=dict)
     """What host reported: pids, last log lines."""
+    rendezvous = models.JSONField(default=dict)
+    """{address, port} at which its first machine awaits the others; {} before it told, or with one machine."""
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "number"], name="attempt_once")]

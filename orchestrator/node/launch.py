@@ -56,6 +56,8 @@ class ThisNode:
     instance: str = ""
     store: Store | None = None
     """The artifact store, where checkpoints go instead of to the server."""
+    address: str = ""
+    """Under which other machines reach this one; "" where that is not known."""
     preparing: Preparing = field(default_factory=Preparing)
     heard: float = field(default_factory=time.monotonic)
     """When the server last answered a heartbeat, by the monotonic clock."""
@@ -132,6 +134,8 @@ def _start(node: ThisNode, order: dict[str, Any]) -> None:
     key = (order["run_id"], order["attempt"])
     claimed = time.monotonic()
     given = _gpus_for(node, order)
+    if order.get("gang") and not node.address:
+        raise CannotPrepare(f"resources.nodes: {node.name} has no address for other machines.")
     prepared = prepare(
         order,
         data_dir=node.data_dir,
@@ -139,6 +143,7 @@ def _start(node: ThisNode, order: dict[str, Any]) -> None:
         gpus=given or [],
         store=node.store,
         is_over=lambda: node.preparing.is_over(key),
+        address=node.address,
     )
     env = dict(os.environ)
     if given is not None:
@@ -146,7 +151,7 @@ def _start(node: ThisNode, order: dict[str, Any]) -> None:
         # The driver counts by the bus; CUDA would put the fastest first.
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     _still_ours(node, key, claimed, order["lease_seconds"])
-    trainer = ["--", sys.executable, "-m", "trainer", *prepared.arguments]
+    trainer = ["--", sys.executable, "-m", prepared.module, *prepared.arguments]
     host = host_start(prepared.attempt, trainer, env)
     # Reaped when it ends before we do; it does not notice when we end first.
     threading.Thread(target=host.wait, daemon=True).start()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.node.checkpoint_fetch import Damaged, Sources, folder_remove, is_checkpoint
 from orchestrator.node.fetched import used
 from trainer.control import Control
+from trainer.gang import Gang, gang_write
 from trainer.rundir import RunDir, write_atomic
 from trainer.spec import SpecError, spec_parse
 from trainer.tables import ending_of
@@ -32,7 +33,9 @@ class Prepared:
 
     attempt: AttemptDir
     arguments: list[str]
-    """Of the trainer, behind `python -m trainer`."""
+    """Behind `python -m MODULE`."""
+    module: str = "trainer"
+    """The trainer; on a further machine of a gang its deputy."""
 
 
 def prepare(
@@ -43,16 +46,22 @@ def prepare(
     gpus: list[int],
     store: Store | None = None,
     is_over: Callable[[], bool] = lambda: False,
+    address: str = "",
 ) -> Prepared:
-    """Make everything ready. Raises CannotPrepare, or Unreachable or StoreError while those are away."""
+    """Make everything ready; `address`: under which other machines reach this one.
+
+    Raises CannotPrepare, or Unreachable or StoreError while those are away.
+    """
     sources = Sources(server, store, is_over)
     try:
-        return _prepared(order, data_dir, sources, gpus)
+        return _prepared(order, data_dir, sources, gpus, address)
     except Damaged as error:
         raise CannotPrepare(str(error)) from error
 
 
-def _prepared(order: dict[str, Any], data_dir: Path, sources: Sources, gpus: list[int]) -> Prepared:
+def _prepared(
+    order: dict[str, Any], data_dir: Path, sources: Sources, gpus: list[int], address: str
+) -> Prepared:
     server = sources.server
     run = RunDir(data_dir / "runs" / order["run_id"])
     attempt = run.attempt(order["attempt"])
@@ -63,7 +72,10 @@ def _prepared(order: dict[str, Any], data_dir: Path, sources: Sources, gpus: lis
             _strays_remove(run, place)
         _own_checkpoint(run, place, order["voids"], sources)
     uses: list[Path] = []
-    arguments = ["resume", str(run.path), "--attempt", str(attempt.number)]
+    gang: dict[str, Any] | None = order.get("gang")
+    further = gang is not None and gang["index"] > 0
+    arguments = ["--dir", str(run.path)] if further else ["resume", str(run.path)]
+    arguments += ["--attempt", str(attempt.number)]
     for part, option in (("model", "--model-path"), ("reference", "--reference-path")):
         name = order["spec"].get(part, {}).get("name", "")
         if place := order["inputs"]["models"].get(name):
@@ -74,7 +86,7 @@ def _prepared(order: dict[str, Any], data_dir: Path, sources: Sources, gpus: lis
     for pk, dataset in order["inputs"]["datasets"].items():
         uses.append(_dataset(pk, dataset, data_dir, server))
         arguments += ["--dataset", f"{pk}={uses[-1]}"]
-    for number, step in order["voids"]:
+    for number, step in order["voids"] if not further else ():
         arguments += ["--void", f"{number}:{step}"]
     arguments += [f"{path}={json.dumps(value)}" for path, value in order["overrides"].items()]
     attempt.path.mkdir(parents=True, exist_ok=True)
@@ -88,8 +100,12 @@ def _prepared(order: dict[str, Any], data_dir: Path, sources: Sources, gpus: lis
         "gpus": gpus,
         "uses": [path.relative_to(data_dir).as_posix() for path in uses],
     }
+    if gang is not None:
+        place = Gang(gang["index"], tuple(gang["names"]), address, gang["secret"])
+        gang_write(attempt.gang, place)
+        lease["member"] = place.index
     write_atomic(attempt.lease, json.dumps(lease), 0o600)
-    return Prepared(attempt, arguments)
+    return Prepared(attempt, arguments, "trainer.deputy" if further else "trainer")
 
 
 def _spec_write(run: RunDir, raw: dict[str, Any]) -> None:

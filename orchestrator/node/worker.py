@@ -15,6 +15,7 @@ from celery.signals import worker_ready
 
 from orchestrator.artifacts.store import store_at
 from orchestrator.data_dir import alive_path
+from orchestrator.node.address import CannotJoin, node_address
 from orchestrator.node.hosts import Hosts
 from orchestrator.node.inventory import inventory
 from orchestrator.node.launch import ThisNode, node_be
@@ -35,10 +36,6 @@ PROMISE_BEATS = 3
 """A node promises to speak within so many beats."""
 
 
-class CannotJoin(Exception):
-    """The server does not want this machine as a node; the text says what to change."""
-
-
 def join(
     server: Server,
     *,
@@ -47,6 +44,7 @@ def join(
     data_dir: Path,
     labels: Sequence[str] = (),
     artifacts: str = "",
+    address: str = "",
 ) -> dict[str, Any]:
     """Join, waiting for a server that is not up yet. Raises CannotJoin."""
     body: dict[str, Any] = {"name": name, "slots": slots, "data_dir": str(data_dir)}
@@ -58,7 +56,8 @@ def join(
     pause = 0.2
     while True:
         try:
-            return server.post("/nodes/join", {**body, "inventory": inventory(data_dir)})
+            told = {**inventory(data_dir), "address": address}
+            return server.post("/nodes/join", {**body, "inventory": told})
         except Refused as refusal:
             proof = _proof(refusal)
             if not proof or body.get("proof") == proof:
@@ -93,15 +92,26 @@ def work(
     labels: Sequence[str] = (),
     artifacts: str = "",
 ) -> None:
-    """Be a node until a signal ends us; hosts that we started go on. `artifacts` is the shared store's URL."""
+    """Be a node until a signal ends us; hosts that we started go on. `artifacts` is the shared store's URL.
+
+    Raises CannotJoin.
+    """
+    address = node_address(server.url)
     data_dir.mkdir(parents=True, exist_ok=True)
     # Before it joins: waiting for a server is no standing still.
     touch_always(alive_path(data_dir, "node"))
     joined = join(
-        server, name=name, slots=slots, data_dir=data_dir, labels=labels, artifacts=artifacts
+        server,
+        name=name,
+        slots=slots,
+        data_dir=data_dir,
+        labels=labels,
+        artifacts=artifacts,
+        address=address,
     )
     store = store_at(artifacts) if artifacts else None
-    node = ThisNode(joined["name"], server, data_dir, Hosts(data_dir), joined["instance"], store)
+    hosts = Hosts(data_dir)
+    node = ThisNode(joined["name"], server, data_dir, hosts, joined["instance"], store, address)
     node_be(node)
     adopted = node.hosts.live()
     log.info("joined as %s with %d slots; %d live runs", node.name, joined["slots"], len(adopted))
@@ -212,7 +222,7 @@ def _sign_of_life(node: ThisNode, every: float) -> dict[str, Any]:
     preparing = [{"run": run, "attempt": attempt} for run, attempt in node.preparing.attempts()]
     gpus_of = {**node.hosts.gpus_of(), **node.preparing.gpus_of()}
     return {
-        "inventory": {**inventory(node.data_dir), "gpus_of": gpus_of},
+        "inventory": {**inventory(node.data_dir), "gpus_of": gpus_of, "address": node.address},
         "runs": [*node.hosts.live(), *preparing],
         "expect_next_in": PROMISE_BEATS * every,
         "instance": node.instance,

@@ -5,5 +5,3 @@ from __future__ import annotations
 PROCESSES_MOST = 16
 """Training processes that a node starts for one run: one for each of its GPUs, or as many as the spec asks for on
 a CPU."""
-MACHINES_MOST = 1
-"""Machines on which one run is started."""

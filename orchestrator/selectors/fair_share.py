@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 FORGOTTEN = 7 * HALF_LIFE
 """Seconds after which use counts under one percent, and is left out."""
 
+# A gang uses what each of its machines gave it, for as long as the attempt lasts.
 # A unit that was held from a to b seconds ago counts for the integral of 2^(-t / HALF_LIFE) between them.
 _USED = """
     SELECT r.owner_id, SUM(a.slots * %(half)s / LN(2) * (
         POWER(2, -GREATEST(EXTRACT(EPOCH FROM %(now)s - COALESCE(a.ended, %(now)s)), 0) / %(half)s)
         - POWER(2, -GREATEST(EXTRACT(EPOCH FROM %(now)s - a.claimed), 0) / %(half)s)))
-    FROM orchestrator_attempt a JOIN orchestrator_run r ON r.id = a.run_id
+    FROM (SELECT run_id, number, slots, claimed, ended FROM orchestrator_attempt
+          UNION ALL
+          SELECT b.run_id, b.number, m.slots, b.claimed, b.ended
+          FROM orchestrator_member m JOIN orchestrator_attempt b ON b.id = m.attempt_id) a
+    JOIN orchestrator_run r ON r.id = a.run_id
     WHERE a.claimed IS NOT NULL
       AND CASE WHEN a.ended IS NULL
           THEN a.number = r.attempt AND r.process IN ('claimed', 'alive')

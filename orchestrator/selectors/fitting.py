@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.models.contact import node_alive
 from orchestrator.selectors.inputs import data_sources
+from orchestrator.selectors.members import machines_wanted, network_of
 from orchestrator.selectors.reach import out_of_reach
 from trainer import registry
 
@@ -51,7 +52,7 @@ def obstacle(run: Run, node: Node) -> str:
 
 def obstacle_of_spec(spec: dict[str, Any], node: Node) -> str:
     """What of the spec alone stands in the way: the same for every run with the same needs."""
-    rules = (_processes, _resources, _labels, _engine, _methods)
+    rules = (_processes, _resources, _labels, _engine, _methods, _address)
     return next((said for rule in rules if (said := _said(node, rule(spec, node)))), "")
 
 
@@ -129,6 +130,14 @@ def _methods(spec: dict[str, Any], node: Node) -> Iterator[str]:
             yield f"lacks the method {key}"
         elif key in ours and theirs[key] != ours[key]:
             yield f"has another version of the method {key}"
+
+
+def _address(spec: dict[str, Any], node: Node) -> Iterator[str]:
+    """A machine of several must be reached by the others."""
+    if machines_wanted(spec) > 1 and not network_of(node):
+        yield (
+            "has no address for other machines: start it with ANNEAL_NODE_ADDRESS set to one that they reach"
+        )
 
 
 def _excluded(run: Run, node: Node) -> Iterator[str]:

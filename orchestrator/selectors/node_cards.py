@@ -12,8 +12,9 @@ from django.db.models import Count, F
 from orchestrator.models import Checkpoint, Run, State
 from orchestrator.models.contact import state_now
 from orchestrator.selectors.fitting import slots_needed
+from orchestrator.selectors.members import BUSY, machines_of, members_by_node
 from orchestrator.selectors.node_history import node_charts
-from orchestrator.selectors.nodes import BUSY, node_status, nodes_list
+from orchestrator.selectors.nodes import node_status, nodes_list
 from trainer import registry
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def node_cards() -> list[NodeCard]:
     runs: dict[str, list[Run]] = {}
     for run in found.order_by("created"):
         runs.setdefault(run.node_id, []).append(run)
+    for node_id, further in members_by_node(nodes).items():
+        runs.setdefault(node_id, []).extend(further)
     return [
         _card(node, runs.get(node.pk, []), charts.get(node.pk, []), only_here[node.pk])
         for node in nodes
@@ -160,6 +163,7 @@ def _held(run: Run, node: Node, given: Any) -> dict[str, Any]:
     return {
         "run": run,
         "state": str(state_now(run)),
+        "machines": machines if len(machines := machines_of(run)) > 1 else [],
         "slots": slots_needed(run.spec, node),
         "gpus": [index for index in gpus if isinstance(index, int)]
         if isinstance(gpus, list)

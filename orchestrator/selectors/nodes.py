@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.models import Node, Process, Run
+from orchestrator.models import Node
 from orchestrator.models.contact import node_alive
 from orchestrator.selectors.fitting import slots_needed
+from orchestrator.selectors.members import runs_on
 
-BUSY = (Process.DISPATCHED, Process.CLAIMED, Process.ALIVE)
+if TYPE_CHECKING:
+    from orchestrator.models import Run
 
 
 def nodes_list() -> list[Node]:
@@ -23,8 +25,7 @@ def node_get(node_id: str) -> Node | None:
 
 def node_runs(node: Node) -> list[Run]:
     """The runs that hold slots of a node, oldest first."""
-    found = Run.objects.filter(node=node, process__in=BUSY)
-    return list(found.select_related("owner", "node").order_by("created"))
+    return list(runs_on([node]).select_related("owner", "node").order_by("created"))
 
 
 def node_shape(node: Node) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from django.utils import timezone
 from orchestrator.models import Attempt, Desired, Node, Process, Run, State, User
 from orchestrator.planner.line import AHEAD, HALF_LIFE
 from orchestrator.selectors.fair_share import unit_seconds
+from orchestrator.selectors.members import machines_wanted, members_holding
 from orchestrator.selectors.waiting import need_words
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def queue_shapes(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 def _shape(run: Run, names: dict[str, str]) -> dict[str, Any]:
-    machines = run.spec.get("resources", {}).get("nodes", 1)
+    machines = machines_wanted(run.spec)
     needs = need_words(run.spec)
     labels = list(run.spec.get("resources", {}).get("labels", []))
     return {
@@ -67,6 +68,8 @@ def share_rows() -> list[dict[str, Any]]:
     held: Counter[int] = Counter()
     current = Attempt.objects.filter(run__process__in=BUSY, number=F("run__attempt"))
     for owner, slots in current.values_list("run__owner", "slots"):
+        held[owner] += slots
+    for owner, slots in members_holding().values_list("attempt__run__owner", "slots"):
         held[owner] += slots
     waiting = Counter(run.owner_id for run in queue_runs())
     people = User.objects.in_bulk(used.keys() | held.keys() | waiting.keys())

@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from orchestrator.models import Attempt, Checkpoint, Process, Run
 from orchestrator.models.contact import node_alive
 from orchestrator.selectors.inputs import checkpoint_named, data_sources, holder_of, model_names
+from orchestrator.selectors.members import members_holding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +106,9 @@ def node_reads_dataset(node: Node, dataset_id: str) -> bool:
 
 
 def _leased(node: Node) -> list[Run]:
-    return list(Run.objects.filter(node=node, process__in=(Process.CLAIMED, Process.ALIVE)))
+    held = members_holding().filter(node=node).exclude(claimed=None).values("attempt__run")
+    first = Q(node=node, process__in=(Process.CLAIMED, Process.ALIVE))
+    return list(Run.objects.filter(first | Q(pk__in=held)))
 
 
 def _on_its_way(checkpoint: Checkpoint, holder: Node) -> str:

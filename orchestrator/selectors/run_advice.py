@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from orchestrator.models import State
-from orchestrator.planner.limits import MACHINES_MOST, PROCESSES_MOST
+from orchestrator.planner.limits import PROCESSES_MOST
 from orchestrator.selectors.fitting import processes_wanted
 from trainer.escalation import GRACE, TERM_GRACE
 
@@ -60,9 +60,8 @@ def deadlines(run: Run) -> str:
 
 
 def _never_starts(run: Run) -> bool:
-    """Whether it asks for more processes or machines than this version starts for one run."""
-    machines = run.spec.get("resources", {}).get("nodes", 1)
-    return processes_wanted(run.spec) > PROCESSES_MOST or int(machines) > MACHINES_MOST
+    """Whether it asks for more processes than a node starts for one run."""
+    return processes_wanted(run.spec) > PROCESSES_MOST
 
 
 def cause_words(run: Run) -> str:

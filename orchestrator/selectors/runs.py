@@ -8,6 +8,7 @@ from django.db.models import Count, Q
 
 from orchestrator.models import Run, State
 from orchestrator.models.contact import state_now
+from orchestrator.selectors.members import machines_of
 from orchestrator.selectors.stalls import stall_told
 from trainer import registry
 
@@ -83,6 +84,7 @@ def run_shape(run: Run) -> dict[str, Any]:
         "total_steps": run.total_steps,
         "attempt": run.attempt,
         "node": run.node.name if run.node else None,
+        "nodes": machines_of(run),
         "spec_hash": run.spec_hash,
         "created": _moment(run.created),
         "started": _moment(run.started),

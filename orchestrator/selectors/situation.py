@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.models import Attempt, Desired, Process
+from orchestrator.models import Attempt, Desired, Member, Process
 from orchestrator.planner.facts import Demand, Facts, Gpu, Hold, Machine
 from orchestrator.selectors.fair_share import unit_seconds
 from orchestrator.selectors.fitting import (
@@ -17,6 +17,7 @@ from orchestrator.selectors.fitting import (
     obstacle_of_spec,
     slots_needed,
 )
+from orchestrator.selectors.members import machines_wanted, members_holding, network_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +43,7 @@ class Situation:
     """Those that wait."""
     nodes: dict[str, Node]
     obstacles: dict[str, list[str]] = field(default_factory=dict)
-    """Why a run fits no open node, one sentence each."""
+    """Why a run fits no open node, or too few, one sentence each."""
 
 
 def situation_read(
@@ -55,7 +56,7 @@ def situation_read(
     demands = []
     for run, ready in waiting.items():
         found, lacks = fits.of(run)
-        if not found:
+        if len(found) < machines_wanted(run.spec):
             obstacles[run.pk] = lacks
         demands.append(_demand(run, found, ready and bool(found)))
     facts = Facts(
@@ -83,9 +84,19 @@ class _Fits:
         said = {
             node.pk: self._known[key][node.pk] or obstacle_of_run(run, node) for node in self._nodes
         }
-        return frozenset(pk for pk, text in said.items() if not text), sorted(
-            filter(None, said.values())
-        )
+        fits = frozenset(pk for pk, text in said.items() if not text)
+        if machines_wanted(run.spec) > 1:
+            fits = self._within_reach(fits)
+        return fits, sorted(filter(None, said.values()))
+
+    def _within_reach(self, fits: frozenset[str]) -> frozenset[str]:
+        """Of the machines that fit those that reach each other, where most do."""
+        networks: dict[str, set[str]] = {}
+        for node in self._nodes:
+            if node.pk in fits:
+                networks.setdefault(network_of(node), set()).add(node.pk)
+        largest = max(networks.items(), key=lambda one: (len(one[1]), one[0]), default=("", set()))
+        return frozenset(largest[1])
 
 
 def _machine(node: Node) -> Machine:
@@ -106,7 +117,7 @@ def _demand(run: Run, fits: frozenset[str], ready: bool) -> Demand:
         priority=run.priority,
         gpus=gpus_wanted(run.spec),
         memory=int(resources.get("min_vram_gb", 0) * GIB),
-        machines=int(resources.get("nodes", 1)),
+        machines=machines_wanted(run.spec),
         fits=fits,
         lasts=lasts_at_most(run),
         home=run.node_id or "",
@@ -117,21 +128,25 @@ def _demand(run: Run, fits: frozenset[str], ready: bool) -> Demand:
 
 
 def _holds(busy: Iterable[Run], known: set[str], now: datetime) -> Iterable[Hold]:
-    runs = {run.pk: run for run in busy if run.node_id in known}
+    runs = {run.pk: run for run in busy}
     attempts = Attempt.objects.filter(run__in=runs).values_list(
         "run", "number", "slots", "gpus", "claimed"
     )
     of = {(run, number): rest for run, number, *rest in attempts}
+    further: dict[str, list[Member]] = {}
+    for member in members_holding().filter(node__in=known):
+        further.setdefault(member.attempt.run_id, []).append(member)
     for run in runs.values():
+        first = run.node_id in known
         slots, gpus, claimed = of.get(
-            (run.pk, run.attempt), (slots_needed(run.spec, run.node), [], None)
+            (run.pk, run.attempt), (slots_needed(run.spec, run.node) if first else 1, [], None)
         )
         at_work = (now - claimed).total_seconds() if claimed else 0.0
         yields = run.preemptible and run.process in HELD and run.desired == Desired.RUN
-        yield Hold(
+        hold = Hold(
             run=run.pk,
             owner=str(run.owner_id),
-            machine=run.node_id,
+            machine=run.node_id or "",
             slots=slots,
             gpus=tuple(gpus),
             priority=run.priority,
@@ -140,6 +155,11 @@ def _holds(busy: Iterable[Run], known: set[str], now: datetime) -> Iterable[Hold
             yields=yields,
             leaves_for=run.leaves_for if yields else "",
         )
+        if first:
+            yield hold
+        for one in further.get(run.pk, []):
+            held = {"slots": one.slots, "gpus": tuple(one.gpus)}
+            yield replace(hold, machine=one.node_id, **held)
 
 
 def _strays(nodes: Iterable[Node], busy: Iterable[Run]) -> Iterable[Hold]:
@@ -148,6 +168,7 @@ def _strays(nodes: Iterable[Node], busy: Iterable[Run]) -> Iterable[Hold]:
     The next answer to their heartbeats ends them; until then nobody else may have these GPUs.
     """
     held = {(run.pk, run.node_id) for run in busy}
+    held |= {(one.attempt.run_id, one.node_id) for one in members_holding()}
     for node in nodes:
         for run_id, given in (node.inventory.get("gpus_of") or {}).items():
             if not given or (run_id, node.pk) in held:
@@ -155,15 +176,27 @@ def _strays(nodes: Iterable[Node], busy: Iterable[Run]) -> Iterable[Hold]:
             last = Attempt.objects.select_related("run").filter(run=run_id, node=node)
             stray = last.exclude(ended=None).order_by("-number").first()
             if stray is not None and stray.cause == GIVEN_UP:
-                yield Hold(
-                    run=run_id,
-                    owner=str(stray.run.owner_id),
-                    machine=node.pk,
-                    slots=stray.slots,
-                    gpus=tuple(given),
-                    priority=stray.run.priority,
-                    ends_in=ENDING,
-                )
+                yield _stray(stray.run, node, stray.slots, given)
+                continue
+            # A further machine ends its part a moment after the first one has said that the attempt is over.
+            part = Member.objects.select_related("attempt__run").filter(
+                attempt__run=run_id, node=node
+            )
+            member = part.exclude(ended=None).order_by("-attempt__number").first()
+            if member is not None:
+                yield _stray(member.attempt.run, node, member.slots, given)
+
+
+def _stray(run: Run, node: Node, slots: int, given: Iterable[int]) -> Hold:
+    return Hold(
+        run=run.pk,
+        owner=str(run.owner_id),
+        machine=node.pk,
+        slots=slots,
+        gpus=tuple(given),
+        priority=run.priority,
+        ends_in=ENDING,
+    )
 
 
 def _ends_in(run: Run, at_work: float) -> float | None:

@@ -150,7 +150,8 @@ def _shared(spec: RunSpec) -> str:
     each = _number(least) if least == most else f"{_number(least)} or {_number(most)}"
     noun = "prompts" if spec.online else "rows"
     parts = ", and the model is divided among them" if spec.resources.sharding == "full" else ""
-    return f"{world} processes share each step, {each} {noun} each{parts}."
+    where = f" on {spec.resources.nodes} machines" if spec.resources.nodes > 1 else ""
+    return f"{world} processes{where} share each step, {each} {noun} each{parts}."
 
 
 def _passes(spec: RunSpec) -> str:

@@ -9,7 +9,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.planner.limits import MACHINES_MOST, PROCESSES_MOST
+from orchestrator.planner.limits import PROCESSES_MOST
 from orchestrator.selectors.knob_text import number_text
 from orchestrator.selectors.spec_arithmetic import forecast, sentences
 from orchestrator.selectors.spec_schema import methods_of, section_knobs, top_knobs
@@ -85,18 +85,12 @@ def _doubts(spec: RunSpec) -> Iterator[Problem]:
 
 def _never_starts(spec: RunSpec) -> Iterator[Problem]:
     """What is planned and waits, because this version cannot start it."""
-    processes, machines = spec.resources.world, spec.resources.nodes
+    processes = spec.resources.local
     if processes > PROCESSES_MOST:
         yield Problem(
             path=f"resources.{'gpus' if spec.resources.gpus else 'processes'}",
             message=f"it would wait and not start: no node starts more than {PROCESSES_MOST} training processes "
             f"for a run, and {processes} are needed; set it to {PROCESSES_MOST} or less",
-        )
-    if machines > MACHINES_MOST:
-        yield Problem(
-            path="resources.nodes",
-            message=f"it would wait and not start: runs on several machines are not launched yet, and {machines} "
-            "are asked for; set it to 1",
         )
 
 

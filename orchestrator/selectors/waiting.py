@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.planner.facts import Facts
-from orchestrator.planner.plan import Why, plan
+from orchestrator.planner.plan import Why
 from orchestrator.selectors.fitting import gpus_wanted
+from orchestrator.selectors.members import machines_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,37 +45,35 @@ def wait_sentence(wait: Wait, situation: Situation, by: datetime | None, now: da
     until = f"; expected by {moment_words(by, now)}" if by else ""
     machines = [one for one in situation.facts.machines if one.id in where]
     need = need_words(run.spec, on_gpus=all(one.gpus for one in machines))
-    return f"Waits for {need} on {_names(situation, where)}{kept}{until}."
+    count = machines_wanted(run.spec)
+    each = f"{count} machines at once, of " if count > 1 and len(where) != count else ""
+    each = f"each of {each}" if count > 1 else ""
+    return f"Waits for {need} on {each}{_names(situation, where)}{kept}{until}."
 
 
-def gang_sentence(demand: Demand, situation: Situation) -> str:
-    """What a run on several machines would get, which this version plans and does not start."""
-    facts = situation.facts
-    made = plan(Facts(facts.machines, facts.holds, (replace(demand, ready=True),)))
-    asked = (
-        f"Runs on several machines are not launched yet, and resources.nodes is {demand.machines}; "
-        "set it to 1 to run it on one."
-    )
-    if made.starts:
-        seats = [seat.machine for seat in made.starts[0].seats]
-        return f"{asked} There would be room now on {_names(situation, seats)}."
+def too_few_sentence(demand: Demand, situation: Situation) -> str:
+    """Why a run that needs several machines at once finds too few of them."""
     fitting = len(demand.fits)
-    if fitting < demand.machines:
-        return f"{asked} Only {fitting} of the machines would fit."
-    return f"{asked} It would wait for {_names(situation, made.waits[0].held or demand.fits)}."
+    only = f"only {_names(situation, demand.fits)} fits" if fitting == 1 else f"only {fitting} fit"
+    others = situation.obstacles.get(demand.run, [])
+    more = f" ({'; '.join(_by_what(others))})" if others else ""
+    return f"Needs {demand.machines} machines at the same time that reach each other, and {only}{more}."
 
 
 def none_fits_sentence(obstacles: Iterable[str]) -> str:
     """What is missing on each of the open nodes; those that lack the same are named together."""
+    return f"No node fits: {'; '.join(_by_what(obstacles))}."
+
+
+def _by_what(obstacles: Iterable[str]) -> list[str]:
     by_what: dict[str, list[str]] = {}
     for said in sorted(obstacles):
         name, _, what = said.partition(" ")
         by_what.setdefault(what, []).append(name)
-    parts = [
+    return [
         f"{names[0]} {what}" if len(names) == 1 else f"each of {_listed(names)} {what}"
         for what, names in by_what.items()
     ]
-    return f"No node fits: {'; '.join(parts)}."
 
 
 def no_node_sentence(nodes: list[Node]) -> str:
@@ -107,7 +104,7 @@ def need_words(spec: dict[str, Any], *, on_gpus: bool = False) -> str:
 
 def needs_several(run: Run) -> bool:
     """Whether several units must be free at once, so that room is kept free for it."""
-    return (gpus_wanted(run.spec) or 1) > 1
+    return (gpus_wanted(run.spec) or 1) * machines_wanted(run.spec) > 1
 
 
 def starts_by(wait: Wait, now: datetime, before: datetime | None) -> datetime | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.models import Attempt, Desired, Process, Run
+from orchestrator.models import Attempt, Desired, Member, Process, Run
 from orchestrator.models.restart_policy import policy_stored
 
 SERVER = "server"
@@ -23,8 +23,10 @@ def is_given_up(run: Run, attempt: int) -> bool:
     """
     if attempt != run.attempt or run.process in HELD:
         return False
-    lost = Attempt.objects.filter(run_id=run.pk, number=attempt, cause="node-lost")
-    return lost.exclude(ended=None).exists()
+    mine = Attempt.objects.filter(run_id=run.pk, number=attempt).exclude(ended=None)
+    # Or a further machine of it could not begin, of which the first one knows nothing.
+    given_up = Member.objects.filter(attempt__in=mine).exclude(cause="")
+    return mine.filter(cause="node-lost").exists() or given_up.exists()
 
 
 def want_of(run: Run, attempt: int) -> dict[str, Any]:

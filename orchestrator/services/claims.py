@@ -14,8 +14,10 @@ from orchestrator.models.restart_policy import policy_stored
 from orchestrator.selectors.changes import past_changes
 from orchestrator.selectors.fitting import processes_wanted
 from orchestrator.selectors.inputs import checkpoint_place, inputs_of
+from orchestrator.selectors.members import gang_of, machines_of
 from orchestrator.selectors.reach import continues_here, newest_saved, resume_point
 from orchestrator.services.facts import event_add, run_change, run_locked
+from orchestrator.services.members import BUSY, member_claim, member_fail
 from orchestrator.services.tokens import digest_of, secret_new
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class Order:
     """Indices of the GPUs that it has on this node, for CUDA_VISIBLE_DEVICES."""
     processes: int
     """Training processes that the trainer is to have there: one per GPU, or as asked for on a CPU."""
+    gang: dict[str, Any] | None
+    """`index`, `names` and `secret` of an attempt on several machines; this node is the one at `index`."""
 
 
 def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
@@ -71,31 +75,59 @@ def run_claim(*, node: Node, run_id: str, attempt: int) -> Order | None:
             complete=False,
         )
         if won != 1:
-            return None
-        row = Attempt.objects.get(run_id=run_id, number=attempt)
+            return _member_order(node, run_id, attempt, token)
+        row = Attempt.objects.select_related("node").get(run_id=run_id, number=attempt)
         row.claimed, row.lease_digest = now, digest_of(token)
         row.lease_expires = now + LEASE
         row.save(update_fields=["claimed", "lease_digest", "lease_expires"])
         run = run_locked(run_id)
-        run_change(run, who=node.name, reason=f"Preparing on {node.name}.", phase="")
-        return Order(
-            run_id=run_id,
-            attempt=attempt,
-            spec=run.spec,
-            lease_token=token,
-            lease_seconds=LEASE.total_seconds(),
-            resume=checkpoint_place(_resume_point(run, node)),
-            inputs=inputs_of(run),
-            knobs=run.knobs,
-            asks=run.asks,
-            on_stall=policy_stored(run.policy).on_stall,
-            overrides=run.overrides,
-            voids=run.voids,
-            past=past_changes(run),
-            continues_here=continues_here(run, node, attempt),
-            gpus=row.gpus,
-            processes=max(len(row.gpus), processes_wanted(run.spec)),
+        run_change(
+            run, who=node.name, reason=f"Preparing on {', '.join(machines_of(run))}.", phase=""
         )
+        resume = _resume_point(run, node)
+        return _order(run, row, node, token, resume=resume, gpus=row.gpus, index=0)
+
+
+def _member_order(node: Node, run_id: str, attempt: int, token: str) -> Order | None:
+    """The order of a further machine. What it lacks of the checkpoint the first one hands over."""
+    run = Run.objects.select_for_update(no_key=True).filter(pk=run_id).first()
+    member = None if run is None else member_claim(run, attempt, node, token)
+    if run is None or member is None:
+        return None
+    resume, row = resume_point(run, node), member.attempt
+    return _order(run, row, node, token, resume=resume, gpus=member.gpus, index=member.index)
+
+
+def _order(
+    run: Run,
+    row: Attempt,
+    node: Node,
+    token: str,
+    *,
+    resume: Checkpoint | None,
+    gpus: list[int],
+    index: int,
+) -> Order:
+    return Order(
+        run_id=run.pk,
+        attempt=row.number,
+        spec=run.spec,
+        lease_token=token,
+        lease_seconds=LEASE.total_seconds(),
+        resume=checkpoint_place(resume),
+        inputs=inputs_of(run),
+        knobs=run.knobs,
+        asks=run.asks,
+        # Only the first machine speaks, so only its silence says anything.
+        on_stall=policy_stored(run.policy).on_stall if index == 0 else "tell",
+        overrides=run.overrides,
+        voids=run.voids,
+        past=past_changes(run),
+        continues_here=continues_here(run, node, row.number),
+        gpus=gpus,
+        processes=max(len(gpus), processes_wanted(run.spec)),
+        gang=gang_of(row, index),
+    )
 
 
 def _resume_point(run: Run, node: Node) -> Checkpoint | None:
@@ -118,9 +150,16 @@ def claim_fail(*, node: Node, run_id: str, attempt: int, cause: str, message: st
 
     with transaction.atomic():
         run = run_locked(run_id)
-        mine = run.attempt == attempt and run.node_id == node.pk
-        if not mine or run.process not in (Process.CLAIMED, Process.ALIVE):
+        if run.attempt != attempt or run.process not in BUSY:
             return False
+        if run.node_id == node.pk:
+            if run.process == Process.DISPATCHED:
+                return False
+        elif not member_fail(run, attempt, node, cause):
+            return False
+        elif run.process == Process.DISPATCHED:
+            # Its first machine has not taken it yet, and must not any more.
+            run_change(run, who=node.name, process=Process.CLAIMED)
         # A store that does not answer is no failure of the run: it is tried again for as long as it takes.
         state = "stopped" if cause == "store-away" else "failed"
         attempt_end(run, attempt, Ending(state, cause, message), who=node.name)

@@ -10,15 +10,20 @@ from django.utils import timezone
 
 from orchestrator.models import Attempt, Desired, Node, Process, Run, ShipReport, State, Stream
 from orchestrator.models.contact import GRACE, LEASE, in_contact, node_alive
+from orchestrator.selectors.members import machines_wanted
 from orchestrator.selectors.stalls import stall_reason, stall_standing
 from orchestrator.services.dispatch import launch_send, schedule_soon
 from orchestrator.services.facts import SCHEDULER, run_change, run_locked
+from orchestrator.services.members import (
+    members_end,
+    not_taking,
+    silent_member,
+    unclaimed_nodes,
+)
 from orchestrator.services.outcomes import HELD, Ending, attempt_end
 from trainer.tempo import TEMPO
 
 SEND_AGAIN = timedelta(seconds=TEMPO.send_again)
-UNCLAIMED = timedelta(seconds=TEMPO.unclaimed)
-"""How long a node that is there may leave a message unclaimed before another one may have it."""
 LOST_FOR = timedelta(seconds=TEMPO.lost_for)
 """How long a run is shown as lost before it is given to another node."""
 
@@ -40,27 +45,32 @@ def _dispatched(run_id: str, now: datetime) -> None:
         row = Attempt.objects.select_related("node").filter(run=run, number=run.attempt).first()
         if run.process != Process.DISPATCHED or row is None:
             return
-        node = row.node
-        waited = now - row.dispatched
-        if node is None or not node_alive(node) or node.closed or waited > UNCLAIMED:
-            # A message that is still on its way carries the old number, and loses its claim.
-            name = node.name if node else "its node"
-            run_change(
-                run,
-                who=SCHEDULER,
-                process=Process.NONE,
-                reason=f"{name} did not take the run; looking for another node.",
-            )
-            Attempt.objects.filter(pk=row.pk).update(
-                ended=now, cause="node-lost", message="never claimed"
-            )
-            transaction.on_commit(schedule_soon)
-            return
-        again = Attempt.objects.filter(pk=row.pk, sent__lt=now - SEND_AGAIN).update(sent=now)
-        if again:
-            transaction.on_commit(
-                partial(launch_send, node_name=node.name, run_id=run_id, attempt=run.attempt)
-            )
+        _send_or_take_back(run, row, [row.node, *unclaimed_nodes(row)], now)
+
+
+def _send_or_take_back(run: Run, row: Attempt, nodes: list[Node | None], now: datetime) -> None:
+    """Send the order again to those machines that have not taken it, or take it back from all."""
+    if name := not_taking(row, nodes, now):
+        # A message that is still on its way carries the old number, and loses its claim.
+        run_change(
+            run,
+            who=SCHEDULER,
+            process=Process.NONE,
+            reason=f"{name} did not take the run; looking for another node.",
+            phase="",
+            last_contact=None,
+        )
+        Attempt.objects.filter(pk=row.pk).update(
+            ended=now, cause="node-lost", message=f"never claimed by {name}"
+        )
+        members_end(run.pk, row.number)
+        transaction.on_commit(schedule_soon)
+        return
+    if Attempt.objects.filter(pk=row.pk, sent__lt=now - SEND_AGAIN).update(sent=now):
+        for node in nodes:
+            if node is not None:
+                send = partial(launch_send, node_name=node.name, run_id=run.pk, attempt=run.attempt)
+                transaction.on_commit(send)
 
 
 def _hearing_since() -> datetime | None:
@@ -78,6 +88,8 @@ def _held(run_id: str, now: datetime, heard_since: datetime | None) -> None:
         if run.process not in HELD or run.last_contact is None:
             return
         node = run.node.name if run.node else "its node"
+        if machines_wanted(run.spec) > 1 and _gang_broken(run, now, heard_since):
+            return
         if in_contact(run, now):
             _silence_note(run, now)
             return
@@ -92,6 +104,27 @@ def _held(run_id: str, now: datetime, heard_since: datetime | None) -> None:
             message = f"Lost: no word from {node} since {since}."
             attempt_end(run, run.attempt, Ending("failed", "node-lost", message), who="server")
             transaction.on_commit(schedule_soon)
+
+
+def _gang_broken(run: Run, now: datetime, heard_since: datetime | None) -> bool:
+    """Whether the attempt was given up, as a further machine has not taken its order, or is silent."""
+    row = Attempt.objects.get(run=run, number=run.attempt)
+    if row.ended is not None:
+        return False
+    if missing := unclaimed_nodes(row):
+        _send_or_take_back(run, row, missing, now)
+        return run.process not in HELD
+    # Once it trains its machines hold a line to each other, and know better than any silence tells.
+    if run.process != Process.CLAIMED or heard_since is None:
+        return False
+    if (member := silent_member(row, now, heard_since)) is None:
+        return False
+    name = member.node.name if member.node else "a machine of it"
+    since = f"{member.last_seen or row.dispatched:%H:%M:%S} UTC"
+    message = f"Lost: no word from {name} (machine {member.index + 1}) since {since}."
+    attempt_end(run, run.attempt, Ending("failed", "node-lost", message), who="server")
+    transaction.on_commit(schedule_soon)
+    return True
 
 
 def _asked(run: Run) -> bool:

@@ -17,6 +17,7 @@ from orchestrator.models import Node, Process, Run
 from orchestrator.models.contact import node_alive
 from orchestrator.selectors.wants import is_given_up
 from orchestrator.services.hints import hint
+from orchestrator.services.members import member_vouch
 from orchestrator.services.node_labels import labels_checked, labels_joined
 from orchestrator.services.node_readings import reading_note
 from orchestrator.services.tokens import digest_of, secret_new
@@ -170,6 +171,8 @@ def _vouch(node: Node, one: dict[str, Any]) -> bool:
     mine = Run.objects.filter(pk=run_id, attempt=attempt, process__in=HELD, node=node)
     if mine.update(last_contact=timezone.now()):
         return True
+    if (goes_on := member_vouch(node, run_id, attempt)) is not None:
+        return goes_on
     run = Run.objects.filter(pk=run_id, attempt__gte=attempt).first()
     return run is None or (run.attempt == attempt and not is_given_up(run, attempt))
 

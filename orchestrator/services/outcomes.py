@@ -21,6 +21,7 @@ from orchestrator.models import (
 from orchestrator.models.contact import LEASE
 from orchestrator.selectors.stalls import STALLED, stall_reason
 from orchestrator.services.facts import run_change
+from orchestrator.services.members import members_end, rendezvous_note
 from orchestrator.services.restarts import (
     FROM_OUTSIDE,
     decides_late,
@@ -42,6 +43,8 @@ FORCED = "It did not end in time and was ended by force."
 CLOCK_SLACK = 1.0
 """Seconds by which a clock may be put right without being taken for one that was set back."""
 RECORDED = frozenset({"status", "checkpoint", "alert"})
+MEETING = "meeting"
+"""In the data of a trainer's status: where the first machine of a gang awaits the others."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,9 @@ def _contact(run: Run, attempt: int) -> None:
 
 def _record(run: Run, attempt: int, source: str, event: dict[str, Any]) -> None:
     data = {key: value for key, value in event.items() if key not in ("seq", "time", "type")}
+    if isinstance(data.get("data"), dict):
+        # Where the machines of a gang meet is for its members alone.
+        data["data"] = {key: value for key, value in data["data"].items() if key != MEETING}
     try:
         moment = datetime.fromtimestamp(float(event["time"]), UTC)
     except (ValueError, OverflowError, OSError):
@@ -133,6 +139,7 @@ def _trainer_speaks(run: Run, event: dict[str, Any]) -> None:
         facts["started"] = run.started or timezone.now()
         if event.get("state") != "starting":
             facts["process"] = Process.ALIVE
+        rendezvous_note(run, run.attempt, (event.get("data") or {}).get(MEETING))
         reported = (event.get("data") or {}).get("spec_hash")
         if isinstance(reported, str):
             facts["spec_hash"] = reported[:64]
@@ -246,6 +253,7 @@ def attempt_end(run: Run, attempt: int, ending: Ending, *, who: str, decides: bo
     """
     row = Attempt.objects.filter(run=run, number=attempt)
     row.filter(ended=None).update(ended=timezone.now(), cause=ending.cause, message=ending.message)
+    members_end(run.pk, attempt)
     if ending.exit_code is not None:
         row.update(exit_code=ending.exit_code)
     if ending.host:

@@ -10,15 +10,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from orchestrator.models import ENDED, Attempt, Desired, Node, Process, Run, State
-from orchestrator.planner.limits import MACHINES_MOST
-from orchestrator.planner.plan import plan
+from orchestrator.planner.plan import Why, plan
 from orchestrator.selectors.inputs import final_checkpoint, parents_named
 from orchestrator.selectors.situation import Situation, situation_read
 from orchestrator.selectors.waiting import (
-    gang_sentence,
     no_node_sentence,
     none_fits_sentence,
     starts_by,
+    too_few_sentence,
     wait_sentence,
 )
 from orchestrator.services.dispatch import launch_send
@@ -26,9 +25,10 @@ from orchestrator.services.facts import SCHEDULER, event_add, run_change, run_lo
 from orchestrator.services.giving_way import run_give_way, run_stay
 from orchestrator.services.hints import hint
 from orchestrator.services.lost import sweep
+from orchestrator.services.members import members_make
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
     from orchestrator.planner.plan import Plan, Seat, Wait
@@ -54,8 +54,7 @@ def schedule() -> int:
         gone = sum(
             run_dispatch(
                 run=situation.runs[start.run],
-                node=situation.nodes[start.seats[0].machine],
-                seat=start.seats[0],
+                seats=[(situation.nodes[seat.machine], seat) for seat in start.seats],
             )
             for start in made.starts
         )
@@ -102,10 +101,10 @@ class Told:
             run, demand = situation.runs[wait.run], demands[wait.run]
             if not situation.facts.machines:
                 self.why(run, closed)
-            elif wait.run in situation.obstacles:
+            elif not demand.fits and wait.run in situation.obstacles:
                 self.why(run, none_fits_sentence(situation.obstacles[wait.run]))
-            elif demand.machines > MACHINES_MOST:
-                self.why(run, gang_sentence(demand, situation))
+            elif wait.why == Why.TOO_FEW:
+                self.why(run, too_few_sentence(demand, situation))
             else:
                 self.why(run, wait_sentence(wait, situation, run.starts_by, now))
 
@@ -146,9 +145,11 @@ _PLACES = """
 """
 
 
-def run_dispatch(*, run: Run, node: Node, seat: Seat) -> bool:
-    """Send a queued run to a node under a new attempt number; False when somebody was first."""
+def run_dispatch(*, run: Run, seats: Sequence[tuple[Node, Seat]]) -> bool:
+    """Send a queued run to its machines, the first of which leads it, under a new attempt number; False when
+    somebody was first."""
     number = run.attempt + 1
+    (node, seat), *further = seats
     with transaction.atomic():
         won = Run.objects.filter(
             pk=run.pk,
@@ -169,7 +170,7 @@ def run_dispatch(*, run: Run, node: Node, seat: Seat) -> bool:
         )
         if won != 1:
             return False
-        Attempt.objects.create(
+        attempt = Attempt.objects.create(
             run_id=run.pk,
             number=number,
             node=node,
@@ -177,12 +178,15 @@ def run_dispatch(*, run: Run, node: Node, seat: Seat) -> bool:
             slots=seat.slots,
             gpus=list(seat.gpus),
         )
+        members_make(attempt, further)
         locked = run_locked(run.pk)
-        run_change(locked, who=SCHEDULER, reason=f"Sent to {node.name}.")
-        hint("node", node=node.pk)
-        transaction.on_commit(
-            partial(launch_send, node_name=node.name, run_id=run.pk, attempt=number)
-        )
+        names = ", ".join(each.name for each, _ in seats)
+        run_change(locked, who=SCHEDULER, reason=f"Sent to {names}.")
+        for each, _ in seats:
+            hint("node", node=each.pk)
+            transaction.on_commit(
+                partial(launch_send, node_name=each.name, run_id=run.pk, attempt=number)
+            )
     return True
 
 
@@ -192,8 +196,7 @@ def _queued(told: Told) -> Iterator[tuple[Run, bool]]:
     for run in found.select_related("node").order_by("created"):
         through = _parents_are_through(run, parents_named(run.spec), told)
         if through is not None:
-            machines = int(run.spec.get("resources", {}).get("nodes", 1))
-            yield run, through and machines <= MACHINES_MOST
+            yield run, through
 
 
 def _parents_are_through(run: Run, parents: Iterable[str], told: Told) -> bool | None:

@@ -11,7 +11,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from orchestrator.models import Attempt, Desired, Node, Process, Run
+from orchestrator.selectors.members import members_holding
 from orchestrator.services.facts import run_change, run_locked
+from orchestrator.services.members import members_end
 from trainer.control import Control
 from trainer.events import TERMINAL
 from trainer.journal import last_event
@@ -33,8 +35,10 @@ def runs_release_local(*, reason: str = "server stopped", deadline: float = 10.0
     """
     Node.objects.filter(local=True).update(closed=timezone.now())
     runs = list(Run.objects.filter(node__local=True, process__in=BUSY))
+    further = members_holding().filter(node__local=True).exclude(attempt__run__in=runs)
     attempts = [
-        RunDir(settings.ANNEAL_DATA_DIR / "runs" / run.pk).attempt(run.attempt) for run in runs
+        RunDir(settings.ANNEAL_DATA_DIR / "runs" / run.pk).attempt(run.attempt)
+        for run in (*runs, *(member.attempt.run for member in further))
     ]
     order = Control("stop", "server-stopped", reason)
     for attempt in attempts:
@@ -87,6 +91,7 @@ def _queue_again(run: Run, reason: str) -> None:
         Attempt.objects.filter(run=locked, number=locked.attempt, ended=None).update(
             ended=timezone.now(), cause="server-stopped", message=reason
         )
+        members_end(locked.pk, locked.attempt)
 
 
 def _finished(run: Run) -> bool:

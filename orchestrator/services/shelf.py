@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.utils import timezone
 
-from orchestrator.models import ENDED, Checkpoint, Process, Removal, Run, State
+from orchestrator.models import ENDED, Checkpoint, Member, Process, Removal, Run, State
 from orchestrator.selectors.inputs import model_names
 from orchestrator.services.dispatch import remove_soon
 from orchestrator.services.facts import event_add, run_change, run_owned
@@ -66,9 +66,10 @@ def run_delete(*, run_id: str, user: User) -> list[Removal]:
             names = ", ".join(str(one) for one in needed)
             raise ValueError(f"Still needed by {names}: stop them or wait until they have ended.")
         checkpoints = list(run.checkpoints.values_list("pk", flat=True))
+        further = Member.objects.filter(attempt__run=run).select_related("node")
         nodes: dict[str, Node] = {
             row.node.pk: row.node
-            for row in run.attempts.select_related("node")
+            for row in (*run.attempts.select_related("node"), *further)
             if row.node is not None and not row.node.local and row.node.revoked is None
         }
         facts = {"run_id": run.pk, "name": run.name, "by": user.get_username()}

@@ -30,6 +30,7 @@ const FIELDS = {
   step: (part, run) => text(part, figure(run.step)),
   total: (part, run) => text(part, run.total_steps ? figure(run.total_steps) : "–"),
   node: (part, run) => { text(part, run.node || "–"); part.title = run.node || ""; },
+  nodes: (part, run) => { text(part, run.nodes?.join(", ") || "–"); part.title = run.nodes?.join(", ") || ""; },
   attempt: (part, run) => text(part, figure(run.attempt)),
   eta: (part, run) => text(part, run.eta_seconds ? `${part.dataset.before ?? " · "}${duration(run.eta_seconds)} left` : ""),
   bar: (part, run) => { part.style.width = `${run.total_steps ? Math.min(100, (100 * run.step) / run.total_steps) : 0}%`; },

@@ -24,6 +24,7 @@ from orchestrator import postgres
 from orchestrator.data_dir import PROJECT_DIR
 from tests.chaos.stored import stored
 from trainer.events import JOURNALS, number_decode
+from trainer.gang import gang_read
 from trainer.journal import read_events
 from trainer.processes import ProcessName, processes_read
 from trainer.rundir import RunDir
@@ -202,13 +203,18 @@ class Stack:
         runs = [RunDir(path) for disk in self.disks for path in (disk / "runs").glob(run_id)]
         return [run.attempt(number) for run in runs for number in run.attempts()]
 
+    def speaking(self, run_id: str) -> list[AttemptDir]:
+        """Those whose journals are delivered: of a gang the first machine's."""
+        found = ((gang_read(attempt.gang), attempt) for attempt in self.attempts(run_id))
+        return [attempt for gang, attempt in found if gang is None or gang.index == 0]
+
     # --- what is left -----------------------------------------------------------------------------
 
     def journalled(self, run_id: str) -> dict[tuple[int, int, str], tuple[int, float]]:
         """Every point in the journals on disk: attempt, seq, name -> step, value."""
         return {
             (attempt.number, event["seq"], key): (event["step"], number_decode(value))
-            for attempt in self.attempts(run_id)
+            for attempt in self.speaking(run_id)
             for event in read_events(attempt.journal("trainer"))
             if event["type"] == "metrics"
             for key, value in event["values"].items()
@@ -227,7 +233,7 @@ class Stack:
         assert not wrong, list(wrong.items())[:3]
         samples = [
             (attempt.number, event["seq"])
-            for attempt in self.attempts(run_id)
+            for attempt in self.speaking(run_id)
             for event in read_events(attempt.journal("samples"))
         ]
         rows = self.query(
@@ -244,7 +250,7 @@ class Stack:
         return sum(
             sum(1 for _ in read_events(attempt.journal(source)))
             - cursors.get((attempt.number, source), 0)
-            for attempt in self.attempts(run_id)
+            for attempt in self.speaking(run_id)
             for source in JOURNALS
         )
 

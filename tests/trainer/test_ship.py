@@ -327,3 +327,19 @@ async def test_a_run_that_was_deleted_ends_its_ship_and_stays_deleted(attempt):
     with pytest.raises(FileNotFoundError):
         await asyncio.wait_for(working, 15)
     assert not attempt.path.parent.exists()
+
+
+async def test_a_further_machine_of_a_gang_delivers_nothing_and_stays_to_the_end(attempt):
+    server = Server()
+    async with listening(server) as port:
+        lease(attempt, port)
+        told = json.loads(attempt.lease.read_text())
+        write_atomic(attempt.lease, json.dumps({**told, "member": 1}))
+        with Journal(attempt.journal("trainer")) as journal:
+            metrics(journal, 3)
+        shipping = asyncio.create_task(shipped(attempt))
+        await asyncio.sleep(0.3)
+        assert not shipping.done(), "host would take it for the end"
+        finish(attempt)
+        assert await shipping == ship.EXIT_DONE
+        assert server.connections == 0

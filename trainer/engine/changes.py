@@ -8,7 +8,7 @@ another machine, and applies each change at the step at which it counted before.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainer.journal import Tail
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from trainer.engine.orders import Orders
+    from trainer.engine.session import Session
     from trainer.rundir import RunDir
 
 KNOBS, ASKED = "knobs", "asked"
@@ -66,6 +67,18 @@ class Changes:
     def met(self, requests: dict[str, int]) -> None:
         """Note that requests were met."""
         self._done |= requests
+
+
+def past_of_all(session: Session) -> tuple[list[Applied], dict[str, int]]:
+    """What earlier attempts changed and met, on every rank: the first one reads the journals on its disk."""
+    ranks = session.ranks
+    found: tuple[list[Applied], dict[str, int]] = ([], {})
+    if ranks.first:
+        found = past_changes(session.run, session.attempt.number, session.voids)
+    if ranks.alone:
+        return found
+    past, done = ranks.told([[asdict(one) for one in found[0]], found[1]])
+    return [Applied(**one) for one in past], done
 
 
 def past_changes(

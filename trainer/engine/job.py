@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from trainer.engine import checkpoint, randomness
-from trainer.engine.changes import Changes, past_changes
+from trainer.engine.changes import Changes, past_of_all
 from trainer.engine.dataset import Cursor, dropped_summary, parts_encode, parts_load
 from trainer.engine.demonstrations import DemonstrationLearner
 from trainer.engine.evaluate import Evaluation
 from trainer.engine.failure import Failure, Verdict, bad_input
 from trainer.engine.generation import engine_pick, generator_make
+from trainer.engine.handing import hand_over
 from trainer.engine.labels import LabelLearner
 from trainer.engine.load import device_pick, dtype_pick
 from trainer.engine.loop import Loop, best_metric
@@ -36,6 +36,8 @@ from trainer.spec import spec_hash
 from trainer.specfile import spec_load
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trainer.engine.dataset import Part
     from trainer.engine.loop import Learner
     from trainer.engine.policy import Policy
@@ -73,6 +75,9 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
         job = Job(session, spec, device)
     if resumed is None and spec.model.warm_start:
         job.warm_up()
+    if spec.model.warm_start:
+        # Also later: the reference may be what the warm-up came to.
+        hand_over(session.ranks, job.models.warm_run.path)
     with bad_input():
         policy = job.models.policy(resumed)
         session.tick()
@@ -90,8 +95,12 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
 def _resume_point(session: Session, folder: RunDir) -> Path | None:
     """The checkpoint to go on from: the first process looks, and removes what is left over."""
     found = resume_point(session, folder) if session.ranks.first else None
-    said = session.ranks.told(None if found is None else str(found))
-    return None if said is None else Path(said)
+    said = session.ranks.told(None if found is None else found.name)
+    if said is None:
+        return None
+    place = folder.checkpoints / said
+    hand_over(session.ranks, place)
+    return place
 
 
 def _with_dtype(spec: RunSpec, dtype: str) -> RunSpec:
@@ -307,7 +316,7 @@ class Job:
         if not warm:
             # The orders that it begins with are read when it is made.
             self.session.orders.agree(state.elapsed, 0.0)
-            past, done = past_changes(folder, self.session.attempt.number, self.session.voids)
+            past, done = past_of_all(self.session)
             changes = Changes(self.session.orders, past, done, state.knobs)
         learner = _learner(spec.objective)(self.session, spec, policy, reference, cursor)
         evaluation = None

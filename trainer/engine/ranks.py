@@ -41,6 +41,8 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    local: int = 0
+    """Of those the ones on each machine, in a row; 0 where there is one machine."""
     sharded: bool = False
     """Each holds a part of the model alone (`resources.sharding = "full"`)."""
     waiting: Callable[[], None] | None = None
@@ -54,6 +56,15 @@ class Ranks:
     def first(self) -> bool:
         """Whether this one writes, and obeys orders."""
         return self.rank == 0
+
+    @property
+    def several_machines(self) -> bool:
+        return 0 < self.local < self.size
+
+    @property
+    def first_here(self) -> bool:
+        """Whether this is the first one on its machine."""
+        return self.rank % (self.local or self.size) == 0
 
     # --- who does what ---------------------------------------------------------------------------
 
@@ -135,6 +146,11 @@ class Ranks:
         if not self.alone:
             self._finish(dist.all_reduce(tensor, async_op=True))
 
+    def send(self, tensor: torch.Tensor) -> None:
+        """Rank 0's tensor to all, in place."""
+        if not self.alone:
+            self._finish(dist.broadcast(tensor, 0, async_op=True))
+
     def wait(self) -> None:
         """Until all have come this far."""
         self.most(0)
@@ -185,12 +201,17 @@ ALONE = Ranks()
 
 
 def join(
-    rank: int, size: int, port: int, device: torch.device, listening: socket.socket | None = None
+    rank: int,
+    size: int,
+    port: int,
+    device: torch.device,
+    listening: socket.socket | None = None,
+    address: str = LOOPBACK,
 ) -> Ranks:
-    """Meet the other ranks at rank 0's port on this machine. `listening`: rank 0's socket on it, bound before
-    the others were started, so that nobody can take the port in between."""
+    """Meet the other ranks at rank 0's address and port. `listening`: rank 0's socket there, bound before the
+    others were started, so that nobody can take the port in between."""
     store = dist.TCPStore(  # type: ignore[attr-defined]
-        LOOPBACK,
+        address,
         port,
         size,
         is_master=rank == 0,

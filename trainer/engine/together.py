@@ -6,6 +6,7 @@ those that the first one has told.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import replace
@@ -19,7 +20,7 @@ from trainer.engine.mute import TOUCH_EVERY, Mute
 from trainer.engine.ranks import Ranks, join, leave
 from trainer.engine.session import Session
 from trainer.engine.shared_orders import FollowedOrders, SharedOrders
-from trainer.followers import GPUS
+from trainer.followers import GPUS, INPUTS
 from trainer.spec import spec_parse
 
 if TYPE_CHECKING:
@@ -37,10 +38,11 @@ def lead(session: Session, spec: RunSpec) -> Verdict:
     followers = orders.followers
     with bad_input():
         device = device_pick(spec.resources.gpus)
-    ranks = join(0, followers.size, followers.port, device, followers.listening)
+    place = (followers.size, followers.port)
+    ranks = join(0, *place, device, followers.listening, followers.address)
     files = [session.attempt.alive(f"rank-{rank}") for rank in range(1, followers.size)]
     waiting = Waiting(session, files)
-    session.ranks = orders.ranks = replace(_with_sharding(ranks, spec), waiting=waiting)
+    session.ranks = orders.ranks = replace(_divided(ranks, spec), waiting=waiting)
     session.ranks.told(
         {
             "spec": spec.model_dump(mode="json"),
@@ -85,11 +87,14 @@ class Waiting:
 def follow(run: RunDir, attempt: AttemptDir) -> None:
     """Train as one of the others, to the end that the first one comes to."""
     place = {name: int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")}
-    device = device_pick(int(os.environ[GPUS]))
-    ranks = join(place["RANK"], place["WORLD_SIZE"], place["MASTER_PORT"], device)
-    briefing = ranks.told(None)
+    gpus = os.environ[GPUS]
+    device = device_pick("auto" if gpus == "auto" else int(gpus))
+    address = os.environ["MASTER_ADDR"]
+    ranks = join(place["RANK"], place["WORLD_SIZE"], place["MASTER_PORT"], device, address=address)
+    # On another machine things lie elsewhere.
+    briefing = ranks.told(None) | json.loads(os.environ.get(INPUTS, "{}"))
     spec = spec_parse(briefing["spec"])
-    ranks = _with_sharding(ranks, spec)
+    ranks = _divided(ranks, spec)
     session = Session(
         run,
         attempt,
@@ -105,5 +110,6 @@ def follow(run: RunDir, attempt: AttemptDir) -> None:
     leave()
 
 
-def _with_sharding(ranks: Ranks, spec: RunSpec) -> Ranks:
-    return replace(ranks, sharded=spec.resources.sharding == "full")
+def _divided(ranks: Ranks, spec: RunSpec) -> Ranks:
+    resources = spec.resources
+    return replace(ranks, local=resources.local, sharded=resources.sharding == "full")

@@ -9,8 +9,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from orchestrator.celery import app
+from orchestrator.node.address import CannotJoin
 from orchestrator.node.server import Server
-from orchestrator.node.worker import CannotJoin, work
+from orchestrator.node.worker import work
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

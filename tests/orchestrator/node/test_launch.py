@@ -91,7 +91,7 @@ def test_what_keeps_an_order_from_starting_is_told_by_its_cause(
 @pytest.mark.parametrize(("given", "seen"), [([2], "2"), ([], "")])
 def test_the_trainer_sees_the_gpus_that_were_given_and_no_others(node, monkeypatch, given, seen):
     started: dict[str, Any] = {}
-    prepared = SimpleNamespace(attempt=None, arguments=[])
+    prepared = SimpleNamespace(attempt=None, arguments=[], module="trainer")
 
     def prepare(order: Any, **words: Any) -> Any:
         started["gpus"] = words["gpus"]
@@ -136,7 +136,7 @@ def test_an_attempt_that_was_taken_for_over_meanwhile_does_not_start(node, monke
 
     def prepare(order: Any, **words: Any) -> Any:
         node.preparing.fence(key)
-        return SimpleNamespace(attempt=None, arguments=[])
+        return SimpleNamespace(attempt=None, arguments=[], module="trainer")
 
     monkeypatch.setattr(launch, "prepare", prepare)
     monkeypatch.setattr(launch, "host_start", pytest.fail)
@@ -180,7 +180,9 @@ def test_a_new_hosts_gpus_stay_taken_until_it_has_noted_itself(node, monkeypatch
     attempt.path.mkdir(parents=True)
     monkeypatch.setattr(launch, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(
-        launch, "prepare", lambda order, **words: SimpleNamespace(attempt=attempt, arguments=[])
+        launch,
+        "prepare",
+        lambda order, **words: SimpleNamespace(attempt=attempt, arguments=[], module="trainer"),
     )
     host = SimpleNamespace(pid=1, wait=lambda: None, poll=lambda: None)
     monkeypatch.setattr(launch, "host_start", lambda *words: host)

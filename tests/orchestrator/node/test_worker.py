@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.node import worker
+from orchestrator.node.address import CannotJoin
 from orchestrator.node.hosts import Hosts
 from orchestrator.node.launch import ThisNode
 from orchestrator.node.server import Refused, Unreachable
-from orchestrator.node.worker import CannotJoin, join
+from orchestrator.node.worker import join
 
 JOINED = {"name": "n1", "slots": 1, "instance": "i", "broker": {}, "heartbeat_seconds": 0.05}
 

@@ -142,7 +142,6 @@ def test_a_likely_mistake_is_pointed_at(parts: dict[str, Any], path: str) -> Non
     [
         ("gpus", 17, "17 are needed", "16 or less"),
         ("processes", 17, "17 are needed", "16 or less"),
-        ("nodes", 2, "2 are asked for", "1"),
     ],
 )
 def test_what_this_version_cannot_start_is_said_before_the_launch(

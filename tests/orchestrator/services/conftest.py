@@ -47,7 +47,8 @@ def joined(db: None) -> Callable[..., Node]:
     ) -> Node:
         now = timezone.now()
         software = {"processes": 8, "methods": registry.hashes()}
-        inventory = {"cpus": 4, "gpus": [], **software, **have}
+        place = {"host": "box", "address": "127.0.0.1"}
+        inventory = {"cpus": 4, "gpus": [], **place, **software, **have}
         return Node.objects.create(
             name=name,
             token_digest=digest_of(f"token of {name}"),

@@ -189,24 +189,24 @@ def test_several_processes_wait_for_a_node_that_can_start_them(joined, launch):
     assert schedule() == 1
 
 
-def test_a_run_on_several_machines_is_planned_and_says_that_it_is_not_launched(joined, launch):
-    for name in ("n1", "n2"):
-        joined(name, slots=2, gpus=gpus(2))
-    gang = launch("gang", resources={"nodes": 2, "gpus": 1})
+def test_a_run_on_several_machines_gets_all_of_them_or_waits_for_all(joined, launch):
+    first, second = (joined(name, slots=2, gpus=gpus(2)) for name in ("n1", "n2"))
     small = launch("small", resources={"gpus": 2})
-    assert schedule() == 1, "it holds no room that others could use"
-    assert small.pk
+    assert schedule() == 1
+    small.refresh_from_db()
+    other = first if small.node == second else second
+    gang = launch("gang", resources={"nodes": 2, "gpus": 2})
+    wide = launch("wide", resources={"nodes": 3})
+    assert schedule() == 0, "half of a gang has started"
     place, words = told(gang)
     assert place == 1
-    assert words.startswith(
-        "Runs on several machines are not launched yet, and resources.nodes is 2; set it to 1"
+    assert words == "Waits for 2 free GPUs on each of n1, n2, which is kept free for it."
+    assert told(wide)[1] == (
+        "Needs 3 machines at the same time that reach each other, and only 2 fit."
     )
-    assert words.endswith("There would be room now on n1, n2.")
-    schedule()
-    assert told(gang)[1].endswith("It would wait for n1, n2.")
-    wide = launch("wide", resources={"nodes": 3})
-    schedule()
-    assert told(wide)[1].endswith("Only 2 of the machines would fit.")
+    late = launch("late", resources={"gpus": 1})
+    assert schedule() == 0
+    assert told(late)[1].startswith(f"Waits behind {gang}: what is free on {other.name} is kept")
 
 
 def test_who_has_used_less_goes_first_and_use_is_forgotten(joined, launch, bob):
