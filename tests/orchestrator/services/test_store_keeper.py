@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import shutil
 import threading
 import time
@@ -56,6 +57,8 @@ def test_a_store_that_fails_while_a_checkpoint_is_looked_for_is_noted(store, mon
 def test_what_nodes_say_is_taken_up_between_the_looks(store, monkeypatch):
     seen: list[object] = []
     ending = threading.Event()
+    # Whatever other tests have left in it stays out of this one.
+    monkeypatch.setattr(store_keeper, "_sent", queue.SimpleQueue())
 
     def look(_):
         seen.append("look")

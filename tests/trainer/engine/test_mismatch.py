@@ -130,6 +130,9 @@ def apart(session, policy, *overrides):
     class Older:
         name, holds_copy, tells_entropy = "older", False, True
 
+        def rest(self):
+            """It has nothing to give back."""
+
         def sample(self, *args, **more):
             before = {n: p.clone() for n, p in policy.model.named_parameters()}
             nudge(policy, size)

@@ -38,8 +38,8 @@ def both(attempt, request):
     run = RunDir(attempt.path.parent)
     followers = SimpleNamespace(lost=lambda: None)
     first = SharedOrders(run, attempt, followers)
-    first.ranks = Wire(0, 2, sharded)
-    return first, FollowedOrders(run, attempt, Wire(1, 2, sharded))
+    first.ranks = Wire(0, 2, sharded=sharded)
+    return first, FollowedOrders(run, attempt, Wire(1, 2, sharded=sharded))
 
 
 def test_an_order_counts_from_the_turn_at_which_it_was_told(both, attempt):
