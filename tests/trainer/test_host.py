@@ -132,8 +132,11 @@ def test_a_signal_from_nobody_here_is_killed_and_a_crash_is_a_crash(attempt):
     assert verdict_of_exit(-11, [], oom_killed=False).cause == "crash"
     assert verdict_of_exit(-9, [], oom_killed=True).cause == "oom"
     assert verdict_of_exit(1, ["torch.OutOfMemoryError: no"], oom_killed=False).cause == "oom"
-    own = ["failed: the disk is full; free space, then resume"]
+    own = ["failed: the disk is full; free space, then resume", "and something behind it"]
     assert verdict_of_exit(1, own, oom_killed=False).cause == "disk"
+    # Others may speak of disks without having met a full one.
+    talk = ["reward: the disk is full of answers", "KeyError: 'x'"]
+    assert verdict_of_exit(1, talk, oom_killed=False).cause == "crash"
     assert (
         verdict_of_exit(1, ["OSError: No space left on device"], oom_killed=False).cause == "disk"
     )
