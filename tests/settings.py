@@ -18,8 +18,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from orchestrator.settings import *  # noqa: F403
 
-# A test's own transaction may last as long as the test.
-del DATABASES["default"]["OPTIONS"]["options"]  # noqa: F405
+# A test's own transaction may last as long as the test; the last setting counts.
+DATABASES["default"]["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=0"  # noqa: F405
 
 # Fast on purpose: no test is about the cost of a hash.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

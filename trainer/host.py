@@ -12,6 +12,7 @@ import argparse
 import fcntl
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -249,6 +250,11 @@ class Host:
             self.noted = False
 
 
+METRICS_STEP = re.compile(r'"type":"metrics","step":(\d+)')
+HEAD = 200
+"""Characters of a line in which its type and step stand: what was measured is not read here."""
+
+
 class TrainerJournal:
     """What the trainer says itself: where it is, its promise, and its last word."""
 
@@ -267,6 +273,9 @@ class TrainerJournal:
             for line in lines:
                 if '"expect_next_in"' in line or '"type":"status"' in line:
                     self._take(json.loads(line))
+                elif (found := METRICS_STEP.search(line, 0, HEAD)) is not None:
+                    # Promises come every few seconds, and many steps may lie between two of them.
+                    self.told.step = int(found[1])
         return spoke
 
     def _take(self, event: dict[str, Any]) -> None:

@@ -19,8 +19,10 @@ OWN_FAULT = frozenset({"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGS
 OUT_OF_MEMORY = re.compile(
     r"\bMemoryError\b|out of memory|OutOfMemoryError|not enough memory", re.I
 )
-DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|\bdisk is full\b", re.I)
-"""The system's words, and the trainer's own: the disk may have room again when the end is looked into."""
+DISK_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|^failed: the disk is full", re.I | re.M
+)
+"""The system's words, and the trainer's own verdict: there may be room again when the end is looked into."""
 
 
 @dataclass(frozen=True)

@@ -156,4 +156,5 @@ def _runs_release() -> None:
         connections.close_all()  # the database may have been started again since
         runs_release_local(reason="server stopped")
     except Exception as error:
+        # The end of everything else must come all the same.
         say(f"Runs could not be put back into the queue ({error}); the next start does it.")

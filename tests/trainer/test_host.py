@@ -132,8 +132,11 @@ def test_a_signal_from_nobody_here_is_killed_and_a_crash_is_a_crash(attempt):
     assert verdict_of_exit(-11, [], oom_killed=False).cause == "crash"
     assert verdict_of_exit(-9, [], oom_killed=True).cause == "oom"
     assert verdict_of_exit(1, ["torch.OutOfMemoryError: no"], oom_killed=False).cause == "oom"
-    own = ["failed: the disk is full; free space, then resume"]
+    own = ["failed: the disk is full; free space, then resume", "and something behind it"]
     assert verdict_of_exit(1, own, oom_killed=False).cause == "disk"
+    # Others may speak of disks without having met a full one.
+    talk = ["reward: the disk is full of answers", "KeyError: 'x'"]
+    assert verdict_of_exit(1, talk, oom_killed=False).cause == "crash"
     assert (
         verdict_of_exit(1, ["OSError: No space left on device"], oom_killed=False).cause == "disk"
     )
@@ -303,3 +306,17 @@ def test_a_host_that_cannot_note_itself_stays_and_does_so_later(attempt, monkeyp
     lonely.ship.given_up = True
     lonely._look(1e9)
     assert lonely.noted and "host" in processes_read(attempt.processes)
+
+
+def test_the_step_is_that_of_the_newest_line_not_of_the_last_promise(tmp_path):
+    """Else a stall at step 43 would be drawn where the last heartbeat was, at step 0."""
+    attempt = RunDir(tmp_path).attempt(1)
+    attempt.path.mkdir(parents=True)
+    words = host.TrainerJournal(attempt)
+    with Journal(attempt.journal("trainer")) as journal:
+        journal.append("heartbeat", phase="train", step=0, expect_next_in=5.0)
+        for step in (1, 2, 43):
+            journal.append("metrics", step=step, values={"loss": 1.0})
+        assert words.look() and words.told.step == 43
+        journal.append("heartbeat", phase="train", step=44, expect_next_in=5.0)
+        assert words.look() and (words.told.step, words.promise) == (44, 5.0)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 
 from trainer.engine import progress
 from trainer.engine.clock import Clock
+from trainer.engine.failure import Verdict
 from trainer.engine.progress import Report
 from trainer.journal import read_events
 from trainer.rundir import RunDir
 from trainer.stall import Told, doing_read
+from trainer.verdict import verdict_of_exit
 
 
 class Time:
@@ -175,3 +179,19 @@ def test_spans_of_any_process_become_a_line_of_the_journal(report):
     assert (one["type"], one["step"], one["process"], one["steps"]) == ("spans", 3, "trainer", 1)
     assert one["spans"] == [["rollout", 0.0, 0.4], ["update", 0.4, 1.0]] and "folded" not in one
     assert (other["process"], other["folded"]) == ("generator 0", 7)
+
+
+def test_where_the_journal_takes_no_last_line_the_verdict_is_the_last_word_printed(
+    report, monkeypatch, capsys
+):
+    """Host finds no last line in the journal then, and reads the log instead."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(report.journal, "append", full)
+    report.end(Verdict("failed", "disk", "the disk is full; free space, then resume"))
+    *before, last = capsys.readouterr().err.splitlines()
+    assert last == "failed: the disk is full; free space, then resume"
+    assert any("the journal could not be closed" in line for line in before)
+    assert verdict_of_exit(1, [*before, last], oom_killed=False).message.endswith(last)
