@@ -227,7 +227,8 @@ class Loop:
     def _save(self, *, final: bool, asked: bool) -> None:
         every = self.spec.checkpoint.every_steps
         due = final or asked or (every and self.state.step and self.state.step % every == 0)
-        if due and self.state.saved != self.state.step:
+        # The end may come at a step that is saved already: max_steps was lowered to it, or the time is over.
+        if due and (self.state.saved != self.state.step or (final and not self.state.final)):
             self._publish(final)
 
     def _save_for_later(self) -> None:
@@ -240,7 +241,7 @@ class Loop:
         session.orders.check_fence()
         self._enter("checkpoint")
         with session.clock.part("checkpoint"):
-            state.saved, state.elapsed = state.step, self.elapsed()
+            state.saved, state.final, state.elapsed = state.step, final, self.elapsed()
             metrics = state.metrics if state.evaluated == state.step else {}
             tensors = self.learner.tensors(state) | self.learner.reference.tensors()
             self.saver.save(state, tensors, metrics, final)

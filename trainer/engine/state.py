@@ -20,6 +20,8 @@ class State:
     """The last step that was evaluated."""
     saved: int = -1
     """The last step that was saved."""
+    final: bool = False
+    """Whether it was saved as the run's end."""
     elapsed: float = 0.0
     """Seconds of training so far, across attempts."""
     metrics: dict[str, float] = field(default_factory=dict)

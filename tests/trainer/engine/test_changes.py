@@ -7,6 +7,7 @@ import json
 import pytest
 
 from trainer.control import Control
+from trainer.engine import checkpoint
 from trainer.engine.changes import Applied, history, past_changes
 from trainer.engine.progress import Report
 from trainer.journal import Journal
@@ -189,3 +190,22 @@ def test_changes_of_another_machine_are_read_unless_the_journal_is_here(tmp_path
     past, done = past_changes(run, 3)
     assert [(one.attempt, one.step) for one in past] == [(1, 3), (2, 4)]
     assert done == {"save": 2}
+
+
+def test_a_run_whose_new_end_is_saved_already_saves_it_as_its_end(runs, act):
+    def die():
+        raise Killed
+
+    act[5] = die
+    assert runs.run("run", *GRPO, "checkpoint.background=false") == 1
+    assert runs.dir("run").checkpoint_steps()[-1] == 4
+    attempt = runs.dir("run").attempt(2)
+    attempt.path.mkdir()
+    Control(knobs={"budget.max_steps": 4}).write(attempt.control)
+    assert runs.resume("run", "--attempt", "2") == 0
+    told = [e for e in runs.events("run", 2) if e["type"] == "checkpoint"]
+    assert (told[-1]["step"], told[-1]["final"]) == (4, True)
+    assert checkpoint.manifest_of(runs.dir("run").checkpoint(4))["final"]
+    # Once is enough.
+    assert runs.resume("run", "--attempt", "3") == 0
+    assert [e for e in runs.events("run", 3) if e["type"] == "checkpoint"] == []
