@@ -44,6 +44,10 @@ class Lap:
         """Note that a phase has ended; `start` is where the one before it ended."""
         if end <= start:
             return
+        last = self._spans[-1] if self._spans else None
+        if last is not None and not self._rest and (last[0], last[2]) == (phase, start):
+            self._spans[-1] = (phase, last[1], end)
+            return
         if len(self._spans) < SPANS_MOST:
             self._spans.append((phase, start, end))
             return
@@ -80,17 +84,22 @@ class SpanLines:
         *,
         folded: int = 0,
         counts: bool = True,
+        stands_for: int | None = None,
     ) -> dict[str, Any] | None:
         """The fields of the line of a step, or None where it is left out.
 
-        Without `counts` it is always written and stands for no step: what was done behind the last one.
+        Without `counts` it is always written and stands for no step: what was done behind the last one. So is
+        it with `stands_for`, where another process's line of the step has decided for how many it stands.
         """
         if not spans:
             return None
         seldom = not counts or any(phase in SELDOM for phase, _, _ in spans)
         skipped = self._skipped.get(process, 0)
         now = time.perf_counter()
-        if not seldom:
+        steps = 0 if not counts else 1 if seldom else 1 + skipped
+        if stands_for is not None:
+            steps = stands_for
+        elif not seldom:
             if now - self._written.get(process, -EVERY) < EVERY:
                 self._skipped[process] = skipped + 1
                 return None
@@ -99,7 +108,7 @@ class SpanLines:
         return {
             "step": step,
             "process": process,
-            "steps": 0 if not counts else 1 if seldom else 1 + skipped,
+            "steps": steps,
             "start": round(self._zero + first, 6),
             "spans": [
                 [phase, round(start - first, 6), round(end - first, 6)]

@@ -193,6 +193,16 @@ def test_two_train_as_one_a_hang_is_a_stall_and_a_death_ends_all(tiny, one, monk
     other = follower(run)
     wait_for(lambda: steps_done(run) > LAST + 1, 90)
     assert_same_training(tiny, one, "killed")
+    # Its time stands beside that of the first one, step by step.
+    lines = [event for event in tiny.events("killed") if event["type"] == "spans"]
+    own, its = (
+        {e["step"]: e for e in lines if e["process"] == who} for who in ("trainer", "rank 1")
+    )
+    assert its and its.keys() <= own.keys()
+    for step, line in its.items():
+        assert "update" in {phase for phase, _, _ in line["spans"]}
+        assert -1e-3 < line["start"] - own[step]["start"] < 0.1
+        assert (line["steps"], line["process"]) == (own[step]["steps"], "rank 1")
     other.suspend()
     stall = wait_for(lambda: stalled(run, other.pid), 60)
     assert len(stall["data"]["processes"]) == 2

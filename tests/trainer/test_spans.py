@@ -33,6 +33,20 @@ def test_a_phase_of_no_time_leaves_no_span():
     assert lap_of(0.0, 1.0).spans() == [("logprob", 100.0, 101.0)]
 
 
+def test_a_phase_that_goes_on_is_one_span():
+    assert lap_of(1.0, 2.0, 4.0, phases=("update",)).spans() == [("update", 100.0, 107.0)]
+    lap = lap_of(1.0)
+    lap.add("update", 102.0, 103.0)
+    assert len(lap.spans()) == 2, "there was a hole"
+
+
+def test_a_line_beside_another_is_written_and_stands_for_as_many_steps():
+    lines, spans = SpanLines(), [("rollout", 1.0, 2.0)]
+    for stands_for in (3, 1, 0):
+        line = lines.line(7, "generator", spans, stands_for=stands_for)
+        assert line is not None and line["steps"] == stands_for
+
+
 def test_too_many_spans_are_added_up_and_none_is_lost():
     seconds = [0.5 + place % 7 for place in range(2001)]
     lap = lap_of(*seconds)

@@ -12,10 +12,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trainer
+from trainer.engine.beside import SPANS_MOST
 from trainer.engine.failure import Failure
 from trainer.engine.wire import Wire
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trainer.engine.wire import Frame
+    from trainer.spans import Span
 
 ENDS_WITHIN = 3.0
 """Seconds in which an idle process notices that its socket has closed."""
@@ -40,6 +43,8 @@ class Link:
         self.ready = False
         self.beat: dict[str, float] = {}
         """What it last told of itself."""
+        self.spans: deque[Span] = deque(maxlen=SPANS_MOST)
+        """What it told of its time that nobody has asked for; every process of a machine has one clock."""
         self._heard_at = time.monotonic()
         ours, theirs = socket.socketpair()
         root = str(Path(trainer.__file__).parents[1])
@@ -84,6 +89,9 @@ class Link:
             if frame.header["op"] == "failed":
                 raise Failure(frame.header["cause"], frame.header["message"])
             if frame.header["op"] == "beat":
+                self.spans.extend(
+                    (phase, start, end) for phase, start, end in frame.header.pop("spans")
+                )
                 self.beat = frame.header
         if self.wire.ended and not frames:
             raise self._ended()

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 import traceback
+from collections import deque
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,19 @@ from trainer.engine.handover import Layout, Memory
 from trainer.engine.served import Served, ServedNative, ServedVllm
 from trainer.engine.tickets import answers_pack, ticket_unpack
 from trainer.engine.wire import Frame, Wire, ready
+from trainer.spans import WAIT
 from trainer.stacks import stacks_allow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-STATES = ("busy_s", "idle_s", "sync_s")
+    from trainer.spans import Span
+
+STATES = {"busy_s": "rollout", "idle_s": WAIT, "sync_s": "sync"}
+"""What is counted of the time here, and what it is called in the plan of the run."""
+SPANS_MOST = 512
+"""Spans that are kept for a trainer that reads nothing."""
 BEAT_EVERY = 0.25
 PR_SET_PDEATHSIG = 1
 
@@ -49,6 +56,8 @@ class Server:
         self._spent = dict.fromkeys(STATES, 0.0)
         self._state = "idle_s"
         self._since = time.perf_counter()
+        self._spans: deque[Span] = deque(maxlen=SPANS_MOST)
+        """What was done since the last beat."""
         self._beat_at = 0.0
         self._engine: Served | None = None
         self._explained: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -93,6 +102,7 @@ class Server:
         """Count the time since the last look, and go on in this state; returns the state before."""
         now, before = time.perf_counter(), self._state
         self._spent[before] += now - self._since
+        self._spans.append((STATES[before], self._since, now))
         self._since, self._state = now, state
         return before
 
@@ -117,7 +127,9 @@ class Server:
         if now - self._beat_at >= BEAT_EVERY and not self.wire.pending:
             self._beat_at = now
             self._enter(self._state)
-            self.wire.send({"op": "beat", "tokens": self.tokens, **self._spent})
+            did = list(self._spans)
+            self._spans.clear()
+            self.wire.send({"op": "beat", "tokens": self.tokens, **self._spent, "spans": did})
 
     def _obey(self, frame: Frame) -> None:
         engine, header = self._engine, frame.header

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import psutil
 import torch
 
+from trainer.engine.beside import Beside, News, Step, Teller
 from trainer.engine.failure import Failure, Halt, Verdict
 from trainer.engine.means import Means
 from trainer.engine.progression import repeatable, share_done, total_steps
@@ -89,11 +90,15 @@ class Loop:
     """Seconds of training at the beginning of this turn, the same on every rank."""
     _norm: float = field(init=False, default=0.0)
     """Of the last gradient."""
+    _beside: Beside = field(init=False)
+    _joined: float = field(init=False, default=0.0)
+    """When the ranks last had exchanged what they measured."""
     _launched: RunSpec = field(init=False)
     """The spec without live changes."""
     _refused: Mapping[str, object] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        self._beside = Beside(self.session.report)
         self._launched = self.spec
         if self.state.knobs:
             self._take(with_knobs(self.spec, self.state.knobs))
@@ -165,6 +170,7 @@ class Loop:
         self.learner.dials = dials
         values = self.learner.gather(state, means)
         lr = spec.optimizer.lr * spec.schedule.factor(step, total)
+        means.aside = [self._joined, session.clock.spans]
         try:
             with session.clock.part("update"):
                 values |= optimizer_step(
@@ -177,6 +183,7 @@ class Loop:
                     tick=session.tick,
                     ranks=session.ranks,
                 )
+            self._ranks_heard(means)
         except Diverged as error:
             self._report(step, values | error.args[0], means)
             raise Failure("nan", f"step {step}: {_what_diverged(error.args[0])}") from error
@@ -216,11 +223,29 @@ class Loop:
 
     def _spans(self, step: int, *, counts: bool = True) -> None:
         """When each phase of the lap that has ended was at work; a warm-up has no plan."""
-        clock = self.session.clock
-        if not self.prefix:
-            self.session.report.spans(
-                step, TRAINER, clock.spans, folded=clock.folded, counts=counts
-            )
+        clock, beside = self.session.clock, self._beside
+        generator = self.policy.generator
+        if isinstance(generator, Teller):
+            for news in generator.news():
+                beside.heard(news)
+        if self.prefix:
+            return
+        written = self.session.report.spans(
+            step, TRAINER, clock.spans, folded=clock.folded, counts=counts
+        )
+        if written is not None:
+            beside.step(Step(step, clock.spans[0][1], clock.spans[-1][2], written))
+        beside.tell(last=not counts)
+
+    def _ranks_heard(self, means: Means) -> None:
+        """What the other ranks did in the step before. They left its exchange when we did: so clocks compare."""
+        met, self._joined = self._joined, means.met
+        for rank, (met_there, spans) in enumerate(means.asides):
+            if rank:
+                ahead = met - met_there
+                told = spans if met else []
+                moved = [(phase, start + ahead, end + ahead) for phase, start, end in told]
+                self._beside.heard(News(f"rank {rank}", moved))
 
     # --- saving ------------------------------------------------------------------------------------
 

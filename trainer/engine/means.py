@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainer.engine.ranks import Ranks
@@ -16,6 +17,12 @@ class Means:
         self._sums: dict[str, tuple[float, float]] = {}
         self._maxima: dict[str, float] = {}
         self._minima: dict[str, float] = {}
+        self.aside: Any = None
+        """Plain data that this rank tells the others by the way, when they join."""
+        self.asides: list[Any] = []
+        """What every rank told, in their order."""
+        self.met = 0.0
+        """When that was, by `time.perf_counter`; 0 for a rank that is alone."""
 
     def add(self, key: str, total: float, count: float) -> None:
         """Add a partial sum over `count` items."""
@@ -43,11 +50,14 @@ class Means:
         """Join with what the other ranks have collected, on every rank alike; returns the sum of all losses."""
         if ranks.alone:
             return loss
-        told = [loss, self._sums, self._maxima, self._minima]
+        told = [loss, self._sums, self._maxima, self._minima, self.aside]
         self._sums, self._maxima, self._minima = {}, {}, {}
-        total = 0.0
-        for _, (one, sums, maxima, minima) in ranks.gather({}, told):
+        total, self.asides = 0.0, []
+        gathered = ranks.gather({}, told)
+        self.met = time.perf_counter()
+        for _, (one, sums, maxima, minima, aside) in gathered:
             total += one
+            self.asides.append(aside)
             for key, (part, count) in sums.items():
                 self.add(key, part, count)
             for key, value in maxima.items():

@@ -55,8 +55,9 @@ class Mute(Report):
         *,
         folded: int = 0,
         counts: bool = True,
-    ) -> None:
-        pass
+        stands_for: int | None = None,
+    ) -> int | None:
+        return None
 
     def wants_samples(self) -> bool:
         return False

@@ -147,16 +147,23 @@ class Report:
         *,
         folded: int = 0,
         counts: bool = True,
-    ) -> None:
+        stands_for: int | None = None,
+    ) -> int | None:
         """Which phases a process was in at a step, for the plan of the run; one line at most, often none.
 
         `process` is any name: "trainer", "generator 0", "rank 1". Spans are in seconds of `time.perf_counter`,
         so those of another process of this machine can be handed over as they are. `folded` of them were added
-        up (`trainer.spans.Lap`). Without `counts` it is what came behind the last step.
+        up (`trainer.spans.Lap`). Without `counts` it is what came behind the last step; `stands_for` is for a
+        process beside the one whose line was written. Returns for how many steps the line stands, None where
+        none was written.
         """
-        fields = self._span_lines.line(step, process, spans, folded=folded, counts=counts)
-        if fields is not None:
-            self._append("spans", **fields)
+        fields = self._span_lines.line(
+            step, process, spans, folded=folded, counts=counts, stands_for=stands_for
+        )
+        if fields is None:
+            return None
+        self._append("spans", **fields)
+        return int(fields["steps"])
 
     def wants_samples(self) -> bool:
         """Whether a batch of samples is due."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainer.engine.adapted import ADAPTER_CONFIG, adapter_config, adapter_weights, is_adapted
+from trainer.engine.beside import News
 from trainer.engine.failure import Failure
 from trainer.engine.generator_link import Link
 from trainer.engine.handover import Layout, Memory
@@ -322,6 +323,16 @@ class RemoteGenerator:
             "answers": waiting,
             "pushes": len(self._pushes),
         }
+
+    def news(self) -> list[News]:
+        """What each replica did since the last call, as far as it has told; waits for nothing."""
+        self._turn(0)
+        found = []
+        for link in self._links:
+            name = f"generator {link.number}" if len(self._links) > 1 else "generator"
+            found.append(News(name, list(link.spans)))
+            link.spans.clear()
+        return found
 
     # --- the processes ---------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from trainer import spans
 from trainer.journal import read_events
 
 pytestmark = pytest.mark.slow
@@ -65,6 +66,34 @@ def test_a_run_that_draws_ahead_goes_on_where_it_stopped(runs):
     told = samples(runs, "ahead", 2)
     # Weights are counted by the run's steps, not by the attempt's.
     assert told and min(s["policy_version"] for s in told) >= 4
+
+
+def test_the_plan_shows_what_the_generator_does_meanwhile(runs, monkeypatch):
+    monkeypatch.setattr(spans, "EVERY", 0.0)
+    assert runs.run("ahead", *AHEAD, "budget.max_steps=40", "rollout.max_new_tokens=24") == 0
+    lines = [e for e in runs.events("ahead") if e["type"] == "spans" and e["steps"]]
+    own = {line["step"]: line for line in lines if line["process"] == "trainer"}
+    beside = {line["step"]: line for line in lines if line["process"] == "generator"}
+    # It tells of itself every quarter of a second: of the last steps nobody knows.
+    assert sorted(own) == list(range(1, 41)) and len(beside) >= 10
+    for step, line in beside.items():
+        phases = {phase for phase, _, _ in line["spans"]}
+        assert phases <= {"rollout", "wait", "sync"}
+        assert line["start"] >= own[step]["start"] - 1e-3
+        assert line["start"] + line["spans"][-1][2] <= end_of(own[step]) + 1e-3
+    # Two roads to the same share: spans, and the counters of the process.
+    drawn = sum(spent(line, "rollout") for line in beside.values())
+    share = drawn / sum(end_of(line) - line["start"] for line in beside.values())
+    told = curve(runs, "ahead", "generator/busy_frac")
+    assert share == pytest.approx(sum(told.values()) / len(told), abs=0.25) and share > 0
+
+
+def end_of(line):
+    return line["start"] + line["spans"][-1][2]
+
+
+def spent(line, phase):
+    return sum(end - start for name, start, end in line["spans"] if name == phase)
 
 
 def test_several_updates_on_a_batch_count_as_one(runs):
