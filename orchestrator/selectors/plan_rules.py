@@ -226,6 +226,11 @@ def _waits(facts: Facts) -> Found:
             f"The process {name} waits {_percent(share)} of its time for samples: raise {bound}, so that sampling "
             "runs further ahead, or split off more of the machine for it."
         )
+    elif not facts.staleness:
+        text = (
+            f"The process {name} waits {_percent(share)} of its time, while the trainer learns: raise {bound}, so "
+            "that both work at once, or sample in the trainer's process (colocate)."
+        )
     else:
         text = (
             f"The process {name} waits {_percent(share)} of its time, so sampling is faster than training here: "

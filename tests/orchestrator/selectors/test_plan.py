@@ -86,6 +86,18 @@ def test_several_processes_share_the_rows(grpo: Run) -> None:
     assert page["several"] and page["rows"][0]["process"] == "trainer"
 
 
+def test_of_processes_that_do_about_the_same_the_first_one_is_estimated(grpo: Run) -> None:
+    planned(grpo, 2, ("rollout", 5.0), ("update", 2.0))
+    other = (("rollout", 6.0), ("update", 1.0))
+    push(grpo, [spans(step + 3, step, *other, process="rank 1") for step in (1, 2)])
+    estimated = {
+        (one["process"], one["phase"])
+        for one in plan_read(grpo)["phases"]
+        if one["estimated_s"] is not None
+    }
+    assert estimated == {("trainer", "rollout"), ("trainer", "update")}
+
+
 def test_evaluation_that_takes_too_much_is_told(grpo: Run) -> None:
     push(grpo, [spans(seq, seq, ("eval", 3.0), ("update", 7.0)) for seq in range(1, 4)])
     (one,) = plan_read(grpo)["suggestions"]

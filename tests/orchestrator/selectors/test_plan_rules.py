@@ -148,3 +148,5 @@ def test_which_side_waits_decides_which_way_the_bound_moves() -> None:
     assert "raise rollout.max_staleness" in both.text
     (generator,) = suggestions(Facts({}, **{**waits, "waits": {"generator 0": 0.5}}))
     assert "lower rollout.max_staleness" in generator.text and "colocate" in generator.text
+    (turns,) = suggestions(Facts({}, **{**waits, "staleness": 0.0, "waits": {"generator": 0.5}}))
+    assert "raise rollout.max_staleness (0 now)" in turns.text and "colocate" in turns.text
