@@ -56,6 +56,17 @@ def _of_placement(spec: RunSpec) -> Iterator[str]:
             "rollout.tensor_parallel: only vLLM in a process of its own can hold a model in parts; set it to "
             '1, or rollout.engine to "vllm" and rollout.placement to "server"'
         )
+    if rollout.weight_transport == "broadcast":
+        if rollout.placement != "server":
+            yield (
+                "rollout.weight_transport: in the trainer's own process there is nobody to broadcast to; set it "
+                'to "auto", or rollout.placement to "server"'
+            )
+        if rollout.tensor_parallel > 1:
+            yield (
+                "rollout.weight_transport: the parts of a vLLM read the weights from shared memory; set it to "
+                '"auto", or rollout.tensor_parallel to 1'
+            )
     if rollout.placement == "server":
         if rollout.sleep_level:
             yield (

@@ -18,11 +18,15 @@ class Rollout(Section):
     a copy of the weights; `auto` picks and says why."""
     placement: Literal["colocated", "server"] = "colocated"
     """Where it samples: in the trainer's process, or in processes of its own beside it that are handed the
-    weights through shared memory (TRL: vllm_mode). Healthy: colocated; server where sampling and learning
+    weights (TRL: vllm_mode). Healthy: colocated; server where sampling and learning
     are to overlap or several GPUs are there."""
     replicas: int = Field(1, ge=1, le=64)
     """Processes that sample side by side, each with a copy of the weights; for `placement` = "server".
     Healthy: 1; as many as there are GPUs or cores to spare. Unit: processes."""
+    weight_transport: Literal["auto", "shared-memory", "broadcast"] = "auto"
+    """How a `placement` of "server" is handed the weights: through memory that the processes share, or by a
+    broadcast of torch.distributed (NCCL from GPU to GPU, gloo on a CPU), which waits until each of them has come
+    to the end of a token; auto broadcasts where each process has a GPU of its own. Healthy: auto."""
     tensor_parallel: int = Field(1, ge=1, le=64)
     """GPUs that hold one copy of vLLM's model in parts; for `placement` = "server". Healthy: 1 where the
     model fits one GPU. Unit: GPUs."""

@@ -81,6 +81,23 @@ FADING = {"objective": {"type": "grpo", "beta": 0.1, "beta_schedule": "linear"}}
             for other in ({}, {"engine": "native", "placement": "server"})
         ),
         (
+            {"rollout": {"weight_transport": "broadcast"}},
+            "rollout.weight_transport",
+            "nobody to broadcast to",
+        ),
+        (
+            {
+                "rollout": {
+                    "weight_transport": "broadcast",
+                    "placement": "server",
+                    "tensor_parallel": 2,
+                    "engine": "vllm",
+                }
+            },
+            "rollout.weight_transport",
+            "from shared memory",
+        ),
+        (
             {"rollout": {"engine": "native", "sleep_level": 2}},
             "rollout.sleep_level",
             "the native engine samples with the policy itself",
@@ -155,6 +172,7 @@ def test_it_refuses_with_a_sentence_at_the_field(
         {"rollout": {"top_p": 0.9, "top_k": 5, "min_p": 0.1, "temperature": 0.7}},
         {"rollout": {"top_k": 2}, "evaluation": {"temperature": 0}},
         {"rollout": {"placement": "server", "replicas": 3, "engine": "vllm"}},
+        {"rollout": {"placement": "server", "weight_transport": "broadcast", "replicas": 2}},
         {"rollout": {"placement": "server", "tensor_parallel": 2, "engine": "vllm"}},
         {"rollout": {"sleep_level": 2}},
         MINUTES | {"schedule": {"type": "constant", "warmup_steps": 9}},

@@ -24,17 +24,19 @@ pytestmark = [
 LONG = Sampling(250)
 
 
-@pytest.fixture(scope="module", params=["whole", "lora"])
+@pytest.fixture(scope="module", params=[("whole", "broadcast"), ("lora", "shared-memory")], ids=str)
 def pair(request):
     """A policy without end tokens, and the process that samples from it."""
     policy = make_policy(**SHAPE)
     policy.eos_ids = ()
-    if request.param == "lora":
+    trained, transport = request.param
+    if trained == "lora":
         adapter_attach(policy.model, LoRA(type="lora", r=4).peft_config(), 0)
     spec = tiny_spec(
         "objective.type=grpo",
         "rollout.engine=vllm",
         "rollout.placement=server",
+        f"rollout.weight_transport={transport}",
         "rollout.max_new_tokens=250",
         "data.max_prompt_tokens=300",
         "data.max_tokens=560",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainer.engine.broadcast import Broadcast
 from trainer.engine.failure import verdict_of
 from trainer.engine.handover import Layout, Memory
 from trainer.engine.served import Served, ServedNative, ServedVllm
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
+    from trainer.engine.handover import Weights
     from trainer.spans import Span
 
 STATES = {"busy_s": "rollout", "idle_s": WAIT, "sync_s": "sync"}
@@ -62,6 +64,7 @@ class Server:
         self._engine: Served | None = None
         self._explained: Callable[[], AbstractContextManager[None]] = nullcontext
         self._slots: list[Memory] = []
+        self._group: Broadcast | None = None
         self._probe: list[int] = []
 
     def run(self) -> None:
@@ -81,7 +84,8 @@ class Server:
         if base.entries:
             with Memory(base, hello["base_descriptor"]) as memory:
                 engine.base_take(memory)
-        layout = Layout.from_json(hello["layout"])
+        layout = self._layout = Layout.from_json(hello["layout"])
+        self._device = torch.device(hello["device"])
         self._slots = [Memory(layout, descriptor) for descriptor in hello["descriptors"]]
         self._probe = hello["probe"]
         self.wire.send({"op": "ready", "pid": os.getpid()})
@@ -140,13 +144,24 @@ class Server:
             engine.drop(header["ticket"])
         elif header["op"] == "push":
             self._take(engine, header)
+        elif header["op"] == "meet":
+            place = (header["folder"], header["number"], header["size"])
+            self._group = Broadcast(self._layout, *place, self._device)
 
     def _take(self, engine: Served, header: dict[str, Any]) -> None:
         """Take over weights and say what came of it."""
         before = self._enter("sync_s")
+        weights: Weights
+        if self._group is None:
+            weights = self._slots[header["slot"]]
+        else:
+            self._group.receive()
+            weights = self._group
         with nullcontext() if self.proven else self._explained():
-            found = engine.take(self._slots[header["slot"]], header["version"])
+            found = engine.take(weights, header["version"])
             logps = engine.probe(self._probe)
+        if self._group is not None:
+            self._group.forget()
         self.proven = True
         self._enter(before)
         self.wire.send({"op": "taken", "push": header["push"], "digest": found, "logps": logps})

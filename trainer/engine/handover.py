@@ -11,7 +11,7 @@ import mmap
 import os
 import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 
@@ -66,6 +66,20 @@ class Layout:
         rows = data["tensors"]
         entries = tuple(Entry(name, dtype, tuple(shape), at) for name, dtype, shape, at in rows)
         return cls(entries, int(data["size"]))
+
+
+class Weights(Protocol):
+    """Weights on their way, as the one who takes them sees them."""
+
+    @property
+    def layout(self) -> Layout:
+        """What they are."""
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Each once, by name; whoever wants to keep one copies it."""
+
+    def digest(self) -> int:
+        """Of all of them."""
 
 
 class Memory:

@@ -2,7 +2,8 @@
 
 Prompts of a batch go round-robin to the replicas; answers come back in the order of their keys. Weights go
 through shared memory in two slots that are used in turn, so handing them over waits for nobody but a replica
-that has not taken the ones before. A replica takes them between two tokens and goes on with the answers that
+that has not taken the ones before; or by a broadcast (NCCL between GPUs), which waits until each replica has come
+to the end of a token. A replica takes them between two tokens and goes on with the answers that
 it is writing: their caches are computed anew by the new weights, and each token says which version drew it.
 After each hand-over a replica tells the digest of what it took and what it says of a probe; both must be the
 trainer's, else the run ends.
@@ -19,12 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 
 from trainer.engine.adapted import ADAPTER_CONFIG, adapter_config, adapter_weights, is_adapted
 from trainer.engine.beside import News
+from trainer.engine.broadcast import Broadcast
 from trainer.engine.failure import Failure
 from trainer.engine.generator_link import Link
-from trainer.engine.handover import Layout, Memory
+from trainer.engine.handover import Layout, Memory, digest
 from trainer.engine.sampler import SAMPLING_FACTOR
 from trainer.engine.tickets import Ticket, answers_unpack, ticket_pack
 from trainer.engine.vllm_engine import KEPT_VOCABULARY, Build, base_weights, no_truncation
@@ -40,7 +43,9 @@ if TYPE_CHECKING:
     from trainer.engine.wire import Frame
     from trainer.spec import RunSpec
 
-POLL = 0.05
+POLL, BETWEEN = 0.05, 0.0005
+"""Seconds between two looks: for what comes from others, and for a broadcast."""
+LOOKS = 40
 SLOTS = 2
 
 
@@ -90,7 +95,12 @@ class RemoteGenerator:
         self._numbers, self._synchronous = count(), count(-1, -1)
         self._links: list[Link] = []
         base, moving = self._base(), self._moving()
-        self._slots = [Memory(Layout.of(moving)) for _ in range(SLOTS)]
+        self._layout = Layout.of(moving)
+        self._broadcasts = broadcasts(spec, policy.device)
+        self._group: Broadcast | None = None
+        self._meeting: tempfile.TemporaryDirectory[str] | None = None
+        shared = [] if self._broadcasts else range(SLOTS)
+        self._slots = [Memory(self._layout) for _ in shared]
         try:
             self._start(spec, base)
             self.sync()
@@ -107,7 +117,7 @@ class RemoteGenerator:
             hello = self._hello(spec, folder) | {
                 "base": memory.layout.to_json(),
                 "base_descriptor": memory.descriptor,
-                "layout": self._slots[0].layout.to_json(),
+                "layout": self._layout.to_json(),
                 "descriptors": descriptors,
             }
             for number in range(spec.rollout.replicas):
@@ -115,6 +125,17 @@ class RemoteGenerator:
                 self._links.append(Link(number, [*descriptors, memory.descriptor], env))
                 self._links[-1].send(hello)
             self._until(lambda: all(link.ready for link in self._links), self._tick)
+            if self._broadcasts:
+                self._meet(spec.rollout.replicas + 1)
+
+    def _meet(self, size: int) -> None:
+        """Join the group that weights are broadcast in."""
+        self._meeting = tempfile.TemporaryDirectory(prefix="anneal-broadcast-")
+        for link in self._links:
+            place = {"folder": self._meeting.name, "number": link.number + 1, "size": size}
+            link.send({"op": "meet", **place})
+        self._sent()
+        self._group = Broadcast(self._layout, self._meeting.name, 0, size, self.policy.device)
 
     def _hello(self, spec: RunSpec, folder: str) -> dict[str, Any]:
         """What a replica must know; its model's configuration lies in the folder."""
@@ -155,6 +176,11 @@ class RemoteGenerator:
         self._links = []
         for slot in self._slots:
             slot.close()
+        if self._group is not None:
+            self._group.close()
+            self._group = None
+        if self._meeting is not None:
+            self._meeting.cleanup()
 
     def rest(self) -> None:
         """Nothing: its processes go on."""
@@ -191,8 +217,8 @@ class RemoteGenerator:
         self._until(lambda: self._slot_free() is not None, self._tick)
         slot = self._slot_free()
         assert slot is not None
-        number = next(self._numbers)
-        found = self._slots[slot].write(self._moving())
+        number, moving = next(self._numbers), self._moving()
+        found = self._slots[slot].write(moving) if self._slots else digest(moving.values())
         logps = probe_logps(self.policy, self._probe)
         missing = {link.number for link in self._links}
         self._pushes[number] = Push(version, slot, found, logps, missing)
@@ -200,6 +226,28 @@ class RemoteGenerator:
             link.send({"op": "push", "push": number, "version": version, "slot": slot})
         self._pushed = version
         self._sent()
+        if self._group is not None:
+            self._give(self._group, moving)
+
+    def _give(self, group: Broadcast, moving: Mapping[str, torch.Tensor]) -> None:
+        """Broadcast the weights to replicas that were told to take them."""
+
+        def wait(reached: Callable[[], bool]) -> None:
+            self._until(reached, self._tick, pause=BETWEEN)
+
+        try:
+            group.send(moving, wait)
+        except RuntimeError as error:
+            self._pushed = None
+            # Whoever died is known a moment later, and says more than a connection that broke.
+            self._until(lambda: any(link.wire.ended for link in self._links), nothing, most=LOOKS)
+            self._turn(0)
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise Failure(
+                "weight-sync",
+                f"rollout.weight_transport: the broadcast of the weights broke off ({reason}); set it to "
+                '"shared-memory"',
+            ) from error
 
     def _slot_free(self) -> int | None:
         taken = {push.slot for push in self._pushes.values()}
@@ -340,9 +388,19 @@ class RemoteGenerator:
         """Wait until everything is on its way: the trainer may be busy elsewhere for long."""
         self._until(lambda: not any(link.wire.pending for link in self._links), self._tick)
 
-    def _until(self, reached: Callable[[], bool], tick: Callable[[], None]) -> None:
-        while not reached():
-            self._turn(POLL)
+    def _until(
+        self,
+        reached: Callable[[], bool],
+        tick: Callable[[], None],
+        *,
+        pause: float = POLL,
+        most: int = 0,
+    ) -> None:
+        """Obey what comes until something is reached, or after so many looks where `most` is not 0."""
+        looks = 0
+        while not reached() and (not most or looks < most):
+            looks += 1
+            self._turn(pause)
             if all(link.lively for link in self._links):
                 tick()
 
@@ -376,6 +434,27 @@ class RemoteGenerator:
         if not opened.missing:
             del self._open[ticket]
             self._finished[ticket] = [each for each in opened.answers if each is not None]
+
+
+def broadcasts(spec: RunSpec, device: torch.device) -> bool:
+    """Whether weights go by broadcast, as `rollout.weight_transport` says.
+
+    Raises ValueError where NCCL would have two processes on one GPU.
+    """
+    wanted = spec.rollout.weight_transport
+    if device.type != "cuda":
+        return wanted == "broadcast"
+    apart = torch.cuda.device_count() > spec.rollout.replicas and dist.is_nccl_available()
+    if wanted == "broadcast" and not apart:
+        raise ValueError(
+            "rollout.weight_transport: a broadcast needs a GPU for each of rollout.replicas and one for the "
+            'trainer; set it to "shared-memory", or raise resources.gpus'
+        )
+    return apart and wanted != "shared-memory" and spec.rollout.tensor_parallel == 1
+
+
+def nothing() -> None:
+    """Shows no life."""
 
 
 def _environment(spec: RunSpec, device: torch.device, number: int) -> dict[str, str]:

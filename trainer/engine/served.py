@@ -20,7 +20,7 @@ from trainer.engine.weight_check import probe_logps
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from trainer.engine.handover import Memory
+    from trainer.engine.handover import Weights
     from trainer.engine.sampler import Sampled
     from trainer.engine.tickets import Ticket
     from trainer.engine.vllm_engine import VllmEngine
@@ -33,10 +33,10 @@ class Served(Protocol):
     def busy(self) -> bool:
         """Whether there is something to do."""
 
-    def base_take(self, memory: Memory) -> None:
+    def base_take(self, memory: Weights) -> None:
         """Take over what never changes in this run."""
 
-    def take(self, memory: Memory, version: int) -> int:
+    def take(self, memory: Weights, version: int) -> int:
         """Take over what is trained, also between two tokens. Returns the digest of what it took."""
 
     def probe(self, ids: Sequence[int]) -> list[float]:
@@ -76,17 +76,17 @@ class ServedNative:
         """Whether a ticket is in line."""
         return bool(self._line)
 
-    def base_take(self, memory: Memory) -> None:
+    def base_take(self, memory: Weights) -> None:
         """Buffers and frozen weights."""
         self._copy(memory)
 
-    def take(self, memory: Memory, version: int) -> int:
+    def take(self, memory: Weights, version: int) -> int:
         """Trained weights; what is being written is read anew by them."""
         self._copy(memory)
         self.policy.version = version
         return digest(self._own[entry.name] for entry in memory.layout.entries)
 
-    def _copy(self, memory: Memory) -> None:
+    def _copy(self, memory: Weights) -> None:
         with torch.no_grad():
             for name, tensor in memory.tensors():
                 if name not in self._own:
@@ -155,11 +155,11 @@ class ServedVllm:
         """Whether a ticket is open."""
         return bool(self._open)
 
-    def base_take(self, memory: Memory) -> None:
+    def base_take(self, memory: Weights) -> None:
         """The weights below an adapter."""
         self.engine.memory_take(memory)
 
-    def take(self, memory: Memory, version: int) -> int:
+    def take(self, memory: Weights, version: int) -> int:
         """All weights, or the adapter's."""
         if self._adapter:
             self.engine.adapter_take(self._adapter, dict(memory.tensors()))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from trainer.engine.handover import Weights
     from trainer.engine.policy import Policy
     from trainer.engine.sampler import Sampling
     from trainer.spec import RunSpec
@@ -180,11 +181,12 @@ class VllmEngine:
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(named)})
         self._taken()
 
-    def memory_take(self, memory: Memory) -> None:
+    def memory_take(self, memory: Weights) -> None:
         """The same from shared memory, which the workers of a model in parts read themselves."""
         if self.build.tensor_parallel == 1:
             self.weights_take(memory.tensors())
             return
+        assert isinstance(memory, Memory)
         place = (os.getpid(), memory.descriptor, memory.layout.to_json())
         self.llm.collective_rpc(_worker_take, args=place)
         self._taken()
