@@ -21,9 +21,9 @@ QUIET = frozenset({"", "none", "auto", "native", "group-mean-std", "shuffled", "
 """Methods that say nothing about a run because nearly every run has them."""
 
 PHASES = (
-    "data", "rollout", "wait", "reward", "logprob", "update", "sync", "eval", "checkpoint", "other",
+    "data", "rollout", "reward", "logprob", "update", "sync", "eval", "checkpoint", "other", "wait",
 )  # fmt: skip
-"""Parts of a step, in the order in which they happen."""
+"""Parts of a step, about in the order in which they happen; a place is a colour."""
 
 
 UNIT_LENGTH = 18

@@ -220,6 +220,6 @@ def test_the_colours_are_those_of_the_chart_of_the_time_in_a_step(module_page: P
     parts = [(phase, float(n), n + 1.0) for n, phase in enumerate(PHASES)]
     found = figure(module_page, [line("trainer", 1, 0.0, *parts)], {})
     colours = [bar[4] for bar in sorted(found["bars"], key=lambda bar: bar[2])]
-    assert colours == [*"12345678", "s"]
+    assert colours == [*"12345678", "s", "rgba(0,0,0,0)"], "a wait is hatched"
     for place, phase in enumerate(PHASES[:8], start=1):
         assert f'[data-phase="{phase}"] {{ background: var(--series-{place}); }}' in css
