@@ -97,6 +97,28 @@ def test_an_answer_depends_on_its_key_and_a_ticket_can_be_taken_back(pair):
     assert [a.tokens for a in alone] == [a.tokens for a in whole[13:15]]
 
 
+def test_a_model_in_two_parts_is_handed_its_weights_by_shared_memory(move, monkeypatch):
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    policy = make_policy(**SHAPE)
+    spec = tiny_spec(
+        "objective.type=grpo",
+        "rollout.engine=vllm",
+        "rollout.placement=server",
+        "rollout.tensor_parallel=2",
+        "data.max_prompt_tokens=300",
+        "data.max_tokens=340",
+    )
+    generator = generator_make(spec, policy, PROBE, nothing)
+    try:
+        for step in range(2):
+            move(policy)
+            prompts, answers = draw(policy, generator, Sampling(8), step=step)
+            assert {v for a in answers for v in a.versions} == {policy.version}
+            assert gap(policy, prompts, answers, Sampling(8)) < 1e-4
+    finally:
+        generator.close()
+
+
 def state(policy):
     return {name: each.detach().clone() for name, each in policy.parameters()}
 
