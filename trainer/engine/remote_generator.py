@@ -12,30 +12,28 @@ Legend: P prompts, S samples of each.
 
 from __future__ import annotations
 
-import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.distributed as dist
-
-from trainer.engine.adapted import ADAPTER_CONFIG, adapter_config, adapter_weights, is_adapted
+from trainer.engine.adapted import adapter_weights, is_adapted
 from trainer.engine.beside import News
 from trainer.engine.broadcast import Broadcast
 from trainer.engine.failure import Failure
 from trainer.engine.generator_link import Link
+from trainer.engine.generator_start import broadcasts, engine_of, environment, hello
 from trainer.engine.handover import Layout, Memory, digest
 from trainer.engine.sampler import SAMPLING_FACTOR
-from trainer.engine.tickets import Ticket, answers_unpack, ticket_pack
-from trainer.engine.vllm_engine import KEPT_VOCABULARY, Build, base_weights, no_truncation
+from trainer.engine.tickets import Open, Ticket, answers_unpack, ticket_pack
+from trainer.engine.vllm_engine import KEPT_VOCABULARY, base_weights, no_truncation
 from trainer.engine.weight_check import PROBE_TOKENS, difference, probe_logps, trusted
 from trainer.engine.wire import ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import torch
 
     from trainer.engine.policy import Policy
     from trainer.engine.sampler import Sampled, Sampling
@@ -47,16 +45,6 @@ POLL, BETWEEN = 0.05, 0.0005
 """Seconds between two looks: for what comes from others, and for a broadcast."""
 LOOKS = 40
 SLOTS = 2
-
-
-@dataclass
-class Open:
-    """A ticket whose answers are not all there."""
-
-    samples: int
-    answers: list[Sampled | None]
-    missing: set[int]
-    """Numbers of the replicas that still work on it."""
 
 
 @dataclass
@@ -82,7 +70,7 @@ class RemoteGenerator:
 
         Raises Failure (`bad-input`) or ValueError with the field and what to change.
         """
-        self.name = spec.rollout.engine if spec.rollout.engine == "vllm" else "native"
+        self.name = engine_of(spec)
         self.tells_entropy = self.name == "native"
         self.policy, self._tick = policy, tick
         self._budget = SAMPLING_FACTOR * spec.batch.tokens_per_microbatch
@@ -114,16 +102,16 @@ class RemoteGenerator:
         with memory, tempfile.TemporaryDirectory(prefix="anneal-generator-") as folder:
             memory.write(base)
             descriptors = [slot.descriptor for slot in self._slots]
-            hello = self._hello(spec, folder) | {
+            told = hello(spec, self.policy, self._probe, folder) | {
                 "base": memory.layout.to_json(),
                 "base_descriptor": memory.descriptor,
                 "layout": self._layout.to_json(),
                 "descriptors": descriptors,
             }
             for number in range(spec.rollout.replicas):
-                env = _environment(spec, self.policy.device, number)
+                env = environment(spec, self.policy.device, number)
                 self._links.append(Link(number, [*descriptors, memory.descriptor], env))
-                self._links[-1].send(hello)
+                self._links[-1].send(told)
             self._until(lambda: all(link.ready for link in self._links), self._tick)
             if self._broadcasts:
                 self._meet(spec.rollout.replicas + 1)
@@ -136,38 +124,6 @@ class RemoteGenerator:
             link.send({"op": "meet", **place})
         self._sent()
         self._group = Broadcast(self._layout, self._meeting.name, 0, size, self.policy.device)
-
-    def _hello(self, spec: RunSpec, folder: str) -> dict[str, Any]:
-        """What a replica must know; its model's configuration lies in the folder."""
-        policy, model = self.policy, self.policy.model
-        model.config.save_pretrained(folder)
-        adapter = ""
-        if is_adapted(model):
-            adapter = adapter_config(model, "base")
-            (Path(folder) / ADAPTER_CONFIG).write_text(adapter)
-        native = {
-            "dtype": self._dtype,
-            "eos_ids": list(policy.eos_ids),
-            "pad_id": policy.pad_id,
-            "attention": getattr(model.config, "_attn_implementation", None),
-            "trust_remote_code": spec.model.trust_remote_code,
-            "adapter": bool(adapter),
-        }
-        build = None
-        if self.name == "vllm":
-            build = asdict(Build.of(spec, policy, replicas=spec.rollout.replicas))
-        return {
-            "op": "hello",
-            "engine": self.name,
-            "device": policy.device.type,
-            "threads": torch.get_num_threads(),
-            "watcher": os.getppid(),
-            "folder": folder,
-            "probe": self._probe,
-            "adapter": adapter,
-            "native": native,
-            "vllm": build,
-        }
 
     def close(self) -> None:
         """End the processes."""
@@ -240,7 +196,9 @@ class RemoteGenerator:
         except RuntimeError as error:
             self._pushed = None
             # Whoever died is known a moment later, and says more than a connection that broke.
-            self._until(lambda: any(link.wire.ended for link in self._links), nothing, most=LOOKS)
+            self._until(
+                lambda: any(link.wire.ended for link in self._links), self._tick, most=LOOKS
+            )
             self._turn(0)
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise Failure(
@@ -434,47 +392,3 @@ class RemoteGenerator:
         if not opened.missing:
             del self._open[ticket]
             self._finished[ticket] = [each for each in opened.answers if each is not None]
-
-
-def broadcasts(spec: RunSpec, device: torch.device) -> bool:
-    """Whether weights go by broadcast, as `rollout.weight_transport` says.
-
-    Raises ValueError where NCCL would have two processes on one GPU.
-    """
-    wanted = spec.rollout.weight_transport
-    if device.type != "cuda":
-        return wanted == "broadcast"
-    apart = torch.cuda.device_count() > spec.rollout.replicas and dist.is_nccl_available()
-    if wanted == "broadcast" and not apart:
-        raise ValueError(
-            "rollout.weight_transport: a broadcast needs a GPU for each of rollout.replicas and one for the "
-            'trainer; set it to "shared-memory", or raise resources.gpus'
-        )
-    return apart and wanted != "shared-memory" and spec.rollout.tensor_parallel == 1
-
-
-def nothing() -> None:
-    """Shows no life."""
-
-
-def _environment(spec: RunSpec, device: torch.device, number: int) -> dict[str, str]:
-    """Threads as the trainer's, and the GPUs of a replica: others than the trainer's where there are several.
-
-    Raises ValueError when a model in parts has fewer GPUs than parts.
-    """
-    env = {"OMP_NUM_THREADS": str(spec.resources.cpus), "OMP_WAIT_POLICY": "PASSIVE"}
-    if device.type == "cuda":
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        every = [str(index) for index in range(torch.cuda.device_count())]
-        names = visible.split(",") if visible else every
-        own, wanted = device.index or 0, spec.rollout.tensor_parallel
-        others = [name for index, name in enumerate(names) if index != own] or names
-        if wanted > len(others):
-            raise ValueError(
-                f"rollout.tensor_parallel: a model in {wanted} parts wants as many GPUs, and beside the "
-                f"trainer's there are {len(others)}; lower it, or raise resources.gpus"
-            )
-        first = number * wanted
-        mine = [others[(first + place) % len(others)] for place in range(wanted)]
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
-    return env

@@ -45,6 +45,16 @@ class Ticket:
         return replace(self, prompts=[self.prompts[i] for i in mine], keys_PS=self.keys_PS[mine])
 
 
+@dataclass
+class Open:
+    """A ticket whose answers are not all there."""
+
+    samples: int
+    answers: list[Sampled | None]
+    missing: set[int]
+    """Numbers of the replicas that still work on it."""
+
+
 def ticket_pack(ticket: Ticket) -> tuple[dict[str, Any], bytes]:
     """As header and body of a frame."""
     header = {

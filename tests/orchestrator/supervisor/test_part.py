@@ -30,9 +30,10 @@ def test_it_says_how_it_ended(make_part, until):
     part.start()
     until(lambda: part.death() == "exit code 3")
     assert "last words" in part.log.read_text()
-    part.start()
-    os.kill(part.identity().pid, signal.SIGKILL)
-    until(lambda: part.death() == "killed by SIGKILL")
+    other = make_part(name="control")
+    other.start()
+    os.kill(other.identity().pid, signal.SIGKILL)
+    until(lambda: other.death() == "killed by SIGKILL")
 
 
 def test_a_killed_part_leaves_no_child_behind(make_part, until):
