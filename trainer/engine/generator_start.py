@@ -1,4 +1,4 @@
-"""What a generator's process is started with: its place, its threads, and what it must know."""
+"""What a generator's process is given: its place, its threads, what it must know, and which weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from trainer.engine.adapted import ADAPTER_CONFIG, adapter_config, is_adapted
-from trainer.engine.vllm_engine import Build
+from trainer.engine.adapted import ADAPTER_CONFIG, adapter_config, adapter_weights, is_adapted
+from trainer.engine.vllm_engine import Build, base_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from trainer.engine.policy import Policy
     from trainer.spec import RunSpec
@@ -56,6 +56,28 @@ def hello(spec: RunSpec, policy: Policy, probe: Sequence[int], folder: str) -> d
         "native": native,
         "vllm": build,
     }
+
+
+def base_weights_of(policy: Policy, engine: str) -> dict[str, torch.Tensor]:
+    """What never changes in this run: frozen weights, and buffers that belong to the model's state."""
+    model = policy.model
+    if engine == "vllm":
+        return _lowered(policy, base_weights(model)) if is_adapted(model) else {}
+    kept = model.state_dict().keys()
+    frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
+    return frozen | {name: each for name, each in model.named_buffers() if name in kept}
+
+
+def moving_weights_of(policy: Policy, engine: str) -> dict[str, torch.Tensor]:
+    """What is trained: each tensor once, tied ones once, in the precision that the engine keeps."""
+    model = policy.model
+    if engine == "native":
+        return dict(policy.parameters())
+    return adapter_weights(model) if is_adapted(model) else _lowered(policy, base_weights(model))
+
+
+def _lowered(policy: Policy, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: each.detach().to(policy.dtype) for name, each in tensors.items()}
 
 
 def broadcasts(spec: RunSpec, device: torch.device) -> bool:

@@ -17,16 +17,22 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from trainer.engine.adapted import adapter_weights, is_adapted
 from trainer.engine.beside import News
 from trainer.engine.broadcast import Broadcast
-from trainer.engine.failure import Failure
+from trainer.engine.failure import Failure, Halt
 from trainer.engine.generator_link import Link
-from trainer.engine.generator_start import broadcasts, engine_of, environment, hello
+from trainer.engine.generator_start import (
+    base_weights_of,
+    broadcasts,
+    engine_of,
+    environment,
+    hello,
+    moving_weights_of,
+)
 from trainer.engine.handover import Layout, Memory, digest
 from trainer.engine.sampler import SAMPLING_FACTOR
 from trainer.engine.tickets import Open, Ticket, answers_unpack, ticket_pack
-from trainer.engine.vllm_engine import KEPT_VOCABULARY, base_weights, no_truncation
+from trainer.engine.vllm_engine import KEPT_VOCABULARY, no_truncation
 from trainer.engine.weight_check import PROBE_TOKENS, difference, probe_logps, trusted
 from trainer.engine.wire import ready
 
@@ -82,7 +88,7 @@ class RemoteGenerator:
         self._pushed: int | None = None
         self._numbers, self._synchronous = count(), count(-1, -1)
         self._links: list[Link] = []
-        base, moving = self._base(), self._moving()
+        base, moving = base_weights_of(policy, self.name), moving_weights_of(self.policy, self.name)
         self._layout = Layout.of(moving)
         self._broadcasts = broadcasts(spec, policy.device)
         self._group: Broadcast | None = None
@@ -143,25 +149,6 @@ class RemoteGenerator:
 
     # --- weights ---------------------------------------------------------------------------------
 
-    def _base(self) -> dict[str, torch.Tensor]:
-        """What never changes in this run: frozen weights, and buffers that belong to the model's state."""
-        model = self.policy.model
-        if self.name == "vllm":
-            return self._lowered(base_weights(model)) if is_adapted(model) else {}
-        kept = model.state_dict().keys()
-        frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
-        return frozen | {name: each for name, each in model.named_buffers() if name in kept}
-
-    def _moving(self) -> dict[str, torch.Tensor]:
-        """What is trained: each tensor once, tied ones once, in the precision that the engine keeps."""
-        model = self.policy.model
-        if self.name == "native":
-            return dict(self.policy.parameters())
-        return adapter_weights(model) if is_adapted(model) else self._lowered(base_weights(model))
-
-    def _lowered(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: each.detach().to(self.policy.dtype) for name, each in tensors.items()}
-
     def push(self, version: int) -> None:
         """Hand over the policy's weights as `version`, also while answers are being written.
 
@@ -173,7 +160,7 @@ class RemoteGenerator:
         self._until(lambda: self._slot_free() is not None, self._tick)
         slot = self._slot_free()
         assert slot is not None
-        number, moving = next(self._numbers), self._moving()
+        number, moving = next(self._numbers), moving_weights_of(self.policy, self.name)
         found = self._slots[slot].write(moving) if self._slots else digest(moving.values())
         logps = probe_logps(self.policy, self._probe)
         missing = {link.number for link in self._links}
@@ -186,10 +173,22 @@ class RemoteGenerator:
             self._give(self._group, moving)
 
     def _give(self, group: Broadcast, moving: Mapping[str, torch.Tensor]) -> None:
-        """Broadcast the weights to replicas that were told to take them."""
+        """Broadcast the weights to replicas that were told to take them.
+
+        Whole also when the run is to end meanwhile: a replica that has half of them takes what comes next for
+        the rest.
+        """
+        halt: Halt | None = None
+
+        def tick() -> None:
+            nonlocal halt
+            try:
+                self._tick()
+            except Halt as found:
+                halt = found
 
         def wait(reached: Callable[[], bool]) -> None:
-            self._until(reached, self._tick, pause=BETWEEN)
+            self._until(reached, tick, pause=BETWEEN)
 
         try:
             group.send(moving, wait)
@@ -206,6 +205,8 @@ class RemoteGenerator:
                 f"rollout.weight_transport: the broadcast of the weights broke off ({reason}); set it to "
                 '"shared-memory"',
             ) from error
+        if halt is not None:
+            raise halt
 
     def _slot_free(self) -> int | None:
         taken = {push.slot for push in self._pushes.values()}

@@ -267,56 +267,6 @@ def test_replicas_get_other_gpus_than_the_trainer_where_there_are_others(
 
 
 @pytest.mark.slow
-def test_weights_go_by_broadcast_also_in_flight_and_a_death_is_named():
-    policy = make_policy()
-    policy.eos_ids = (1 << 20,)
-    generator = made(policy, "rollout.weight_transport=broadcast")
-    try:
-        assert generator._slots == [], "no weights lie in shared memory"
-        whole = asked(policy)
-        assert same(by(generator, whole), colocated(policy, whole))
-        exchange_in_flight(policy, generator)
-        (link,) = generator._links
-        os.kill(link.pid, signal.SIGKILL)
-        policy.version += 1
-        with pytest.raises(Failure, match="was ended by SIGKILL") as failure:
-            generator.sync()
-        assert failure.value.cause == "killed"
-    finally:
-        generator.close()
-
-
-@pytest.mark.parametrize(
-    ("gpus", "parts", "wanted", "found"),
-    [
-        (2, 1, "auto", True),
-        (3, 2, "auto", False),
-        (1, 1, "auto", False),
-        (2, 1, "shared-memory", False),
-        (2, 1, "broadcast", True),
-    ],
-)
-def test_a_broadcast_is_picked_where_each_process_has_a_gpu(
-    monkeypatch, gpus, parts, wanted, found
-):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
-    spec = tiny_spec(
-        *SERVER, f"rollout.weight_transport={wanted}", f"rollout.tensor_parallel={parts}",
-        "rollout.engine=vllm",
-    )  # fmt: skip
-    assert generator_start.broadcasts(spec, torch.device("cuda")) is found
-    if wanted != "broadcast":
-        assert not generator_start.broadcasts(spec, torch.device("cpu"))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    if wanted == "broadcast":
-        with pytest.raises(
-            ValueError, match=r"rollout\.weight_transport: .* raise resources\.gpus"
-        ):
-            generator_start.broadcasts(spec, torch.device("cuda"))
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["shared-memory", "broadcast"])
 def test_bug_49_replicas_divide_the_prompts_and_give_the_same_answers(transport):
     policy = make_policy()
