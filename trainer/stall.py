@@ -1,7 +1,7 @@
 """Notices a trainer that broke its promise to speak. Pure: the clock and what was read are given.
 
 Only silence counts. A process that uses its CPU or a GPU that calls itself busy may well hang, and the trainer's
-own clock may be set; so silence is measured here, from when a line was read, by a clock that nobody sets.
+own clock may be set; so silence is measured here, from when a sign of life was seen, by a clock that nobody sets.
 """
 
 from __future__ import annotations
@@ -48,6 +48,27 @@ def doing_read(path: Path, told: Told) -> Told:
 
 
 @dataclass
+class Whereabouts:
+    """Follows the file `doing`: that it was written is a sign of life, and what it expects is in force.
+
+    A line is due only as the longest expectation since the last one says, so after a save, which may take long,
+    the lines alone would let a hang pass for as long.
+    """
+
+    path: Path
+    _stamp: int = 0
+
+    def moved(self) -> bool:
+        """Whether the file was written since the last look."""
+        try:
+            stamp = self.path.stat().st_mtime_ns
+        except OSError:
+            return False
+        moved, self._stamp = stamp != self._stamp, stamp
+        return moved
+
+
+@dataclass
 class StallWatch:
     """Says when a stall begins and ends."""
 
@@ -57,11 +78,11 @@ class StallWatch:
     _steady: Steadiness = field(default_factory=Steadiness)
 
     def silence(self, now: float) -> float:
-        """Seconds since a line was read."""
+        """Seconds since a sign of life was seen."""
         return 0.0 if self.heard_at is None else max(0.0, now - self.heard_at)
 
     def look(self, now: float, *, spoke: bool, promise: float) -> Literal["stall", "over"] | None:
-        """One look; `spoke` when lines were read since the last one."""
+        """One look; `spoke` when there was a sign of life since the last one."""
         overslept = self._steady.overslept(now)
         if self.heard_at is None or spoke or (overslept and not self.stalled):
             self.heard_at = now

@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from trainer.evidence import Gathering, cpu_of
-from trainer.stall import QUIET, StallWatch, doing_read
+from trainer.stall import QUIET, StallWatch, Whereabouts, doing_read
 from trainer.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Vigil:
     ) -> None:
         self.attempt, self.trainer, self.told = attempt, trainer, told
         self.watch = StallWatch()
+        self.whereabouts = Whereabouts(attempt.doing)
         self.killed_at: float | None = None
         self._note = note
         self._gathering: Gathering | None = None
@@ -45,23 +46,30 @@ class Vigil:
         self._before_at = 0.0
         self._phase = ""
         self._doing = told
-        """Where it was when it fell silent."""
+        """Where it is, by the newest that it said or wrote."""
         self._silent = 0.0
         self._unkillable = False
 
     def take_over(self, events: Iterable[dict[str, Any]]) -> None:
-        """Go on where a host that died stood: a stall that it reported is not reported again."""
+        """Go on where a host that died stood: a stall that it reported is not reported again,
+        and where its trainer has come so far is no sign that it lives now."""
+        self.whereabouts.moved()
         for event in events:
             if event.get("type") == "alert" and event.get("code") in ("stall", "stall-over"):
                 self.watch.stalled = self._reported = event["code"] == "stall"
                 self._phase = str((event.get("data") or {}).get("phase", ""))
 
     def look(self, now: float, *, spoke: bool, order: Control) -> None:
-        """One turn of host's loop; `spoke` when lines of the trainer were read in it."""
-        found = self.watch.look(now, spoke=spoke, promise=self.told.promise)
+        """One turn of host's loop; `spoke` when lines of the trainer were read in it. The file `doing` is
+        written before each promise in a line, and more often: what it expects is in force."""
+        spoke = self.whereabouts.moved() or spoke
+        if spoke or self.watch.heard_at is None:
+            self._doing = doing_read(self.attempt.doing, self.told)
+        promise = self._doing.promise
+        found = self.watch.look(now, spoke=spoke, promise=promise)
         if spoke:
             self._before = None
-        elif self._before is None and self.watch.silence(now) > max(QUIET, self.told.promise / 4):
+        elif self._before is None and self.watch.silence(now) > max(QUIET, promise / 4):
             self._before, self._before_at = cpu_of(self.trainer.pid), now
         if found == "stall":
             self._begin(now)
@@ -83,7 +91,6 @@ class Vigil:
         return Verdict("failed", "stall", message)
 
     def _begin(self, now: float) -> None:
-        self._doing = doing_read(self.attempt.doing, self.told)
         self._phase, self._reported = self._doing.phase, False
         before = {} if self._before is None else self._before
         since = now if self._before is None else self._before_at
@@ -109,17 +116,13 @@ class Vigil:
     def _tell(self, now: float, evidence: Evidence, order: Control) -> None:
         self._gathering, self._reported = None, True
         told, silent = self._doing, self.watch.silence(now)
-        promised = self.told.promise
-        longer = (
-            f"; it had promised to speak within {promised:.3g} s" if promised > told.promise else ""
-        )
         policy = order.on_stall if order.on_stall in POLICIES else "tell"
         ends = (
             "It is ended anyway, as it was asked to." if order.want != "run" else POLICIES[policy]
         )
         message = (
             f"Stalled in {told.phase}: the trainer has said nothing for {silent:.0f} s, where "
-            f"{told.promise:.3g} s were expected at most ({told.because}{longer}). {evidence.words()} {ends}"
+            f"{told.promise:.3g} s were expected at most ({told.because}). {evidence.words()} {ends}"
         )
         self._note(
             "alert",

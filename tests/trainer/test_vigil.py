@@ -33,6 +33,7 @@ report = Report(attempt)
 report.status("train")
 
 def one_step():
+    report.enter("checkpoint")  # which promises ten times as long
     report.enter("update")
     time.sleep(0.1)
     report.tick()
@@ -125,6 +126,44 @@ def test_a_stall_is_told_with_its_phase_history_and_evidence(watched):
     )
     assert data["silent_s"] > 25 and data["policy"] == "tell"
     assert watched.trainer.signals == []
+
+
+def doing(watched: Watched, phase: str, expected: float) -> None:
+    """What the trainer's own `doing` says from now on, as pwrite leaves it."""
+    path = watched.vigil.attempt.doing
+    path.write_text(f"{phase}\n{expected}\nas ever\n".ljust(200))
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + round(watched.now * 1e9)))
+
+
+def test_a_long_promise_of_a_save_that_is_over_hides_no_hang(watched):
+    watched.told.phase, watched.told.promise = "checkpoint", 600.0
+    doing(watched, "checkpoint", 600.0)
+    watched.pass_(1, spoke=True)
+    assert watched.pass_(300) == []
+    # No line is due before the save's own promise has passed: only the file says that it went on.
+    doing(watched, "update", 20.0)
+    assert watched.pass_(24) == []
+    assert watched.pass_(4) == ["stall"]
+    found = watched.notes[-1]["data"]
+    assert (found["phase"], found["expected_s"]) == ("update", 20)
+    assert 25 < found["silent_s"] < 28
+
+
+def test_a_change_of_the_part_is_a_sign_of_life(watched):
+    for part in ["rollout", "reward"] * 20:
+        doing(watched, part, 20.0)
+        assert watched.pass_(20) == []
+    assert watched.pass_(10) == ["stall"]
+    doing(watched, "update", 20.0)
+    assert watched.pass_(1) == ["stall-over"]
+
+
+def test_to_the_host_that_takes_over_what_was_written_before_is_no_sign_of_life(watched):
+    watched.pass_(60)
+    doing(watched, "update", 20.0)
+    later = Watched(watched.vigil.attempt, watched.trainer)
+    later.vigil.take_over([{"type": "alert", "code": "stall", "data": {"phase": "update"}}])
+    assert later.pass_(100) == []
 
 
 def test_its_end_is_told_too(watched):
@@ -281,7 +320,7 @@ def test_a_ship_that_stands_still_is_replaced(attempt):
     attempt.path.mkdir()
     # Nobody listens there: ship keeps trying until it is ended.
     write_atomic(attempt.lease, json.dumps({"server": "ws://127.0.0.1:9", "token": "t"}), 0o600)
-    begin(attempt)
+    host = begin(attempt)
     deadline = time.monotonic() + 30
     while not attempt.alive("ship").exists():
         assert time.monotonic() < deadline
@@ -294,7 +333,9 @@ def test_a_ship_that_stands_still_is_replaced(attempt):
         assert time.monotonic() < deadline + 60
         time.sleep(0.05)
     assert second.alive() and not first.alive()
-    os.kill(second.pid, signal.SIGKILL)
+    # Host first: it would start another ship.
+    host.kill()
+    host.wait()
 
 
 LINGERS = """

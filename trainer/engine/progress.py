@@ -112,7 +112,7 @@ class Report:
         self._last_tick = now
 
     def _say_doing(self) -> None:
-        """Leave where we are for whoever finds us silent: a journal line for each part would be too many."""
+        """Leave where we are, and what is expected, for host: a journal line for each part would be too many."""
         promise = self._promise()
         text = f"{promise['part']}\n{promise['expect_next_in']}\n{promise['because']}\n"
         # Microseconds, and nothing that a full disk could keep from being done.
@@ -120,6 +120,8 @@ class Report:
             os.pwrite(self._doing, text.encode().ljust(DOING_BYTES)[:DOING_BYTES], 0)
 
     def _beat(self) -> None:
+        # Its expectation may have grown since the part began: host goes by the file.
+        self._say_doing()
         self._append("heartbeat", phase=self.phase, step=self.step, **self._promise())
         self._keep()
 
