@@ -1,7 +1,11 @@
-"""The chaos tests notice what they are there for: each planted mutant is caught by a small storm."""
+"""The chaos tests notice what they are there for: each planted mutant is caught by a small storm.
+
+`ANNEAL_SCALE=1` plants the one too whose loss shows only once everybody has waited for it.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +56,8 @@ SPECIAL = {
     "repeat-stored": Rates(0, 0.9, 0, 0, 0),
 }
 """Networks in which a mutant has something to do."""
+FULL = float(os.environ.get("ANNEAL_SCALE") or 0.2) >= 1
+CHOSEN = [name for name in MUTANTS if FULL or name != "left-before-the-answer"]
 MUTATED = Path(__file__).parent / "mutated"
 
 
@@ -125,7 +131,7 @@ def test_without_a_mutant_the_small_storm_passes(mutant: str, stack: Stack) -> N
     small_storm(stack, 100)
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, indirect=True)
+@pytest.mark.parametrize("mutant", CHOSEN, indirect=True)
 def test_a_mutant_is_caught(mutant: str, stack: Stack) -> None:
     rates = SPECIAL.get(mutant, RATES)
     with pytest.raises(AssertionError, match=SYMPTOMS[mutant]) as caught:
