@@ -1,6 +1,8 @@
 """The database: one file per noun."""
 
+from orchestrator.models.answer import Answer, Judgement, Outcome, Reading, Score
 from orchestrator.models.checkpoint import Checkpoint
+from orchestrator.models.comparison import Arm, ArmRun, Comparison, Item
 from orchestrator.models.dataset import Dataset
 from orchestrator.models.member import Member
 from orchestrator.models.node import Node, NodeReading
@@ -19,32 +21,42 @@ from orchestrator.models.state import STATE_OF_CAUSE, shown_state
 from orchestrator.models.stream_health import ShipReport, StreamHealth
 from orchestrator.models.telemetry import Event, LogLine, Pulse, Sample, StepSpans, Stream
 from orchestrator.models.user import ROLE_OF_SCOPE, ApiToken, LoginLink, Role, Scope, User
+from orchestrator.models.vote import Vote
 
 __all__ = [
     "ENDED",
     "ROLE_OF_SCOPE",
     "STATE_OF_CAUSE",
+    "Answer",
     "ApiToken",
+    "Arm",
+    "ArmRun",
     "Attempt",
     "Block",
     "Checkpoint",
     "Chunk",
+    "Comparison",
     "Dataset",
     "Desired",
     "Event",
     "IdempotencyKey",
+    "Item",
+    "Judgement",
     "LogLine",
     "LoginLink",
     "Member",
     "Node",
     "NodeReading",
+    "Outcome",
     "Process",
     "Pulse",
+    "Reading",
     "Removal",
     "Role",
     "Run",
     "Sample",
     "Scope",
+    "Score",
     "Series",
     "ShipReport",
     "State",
@@ -52,5 +64,6 @@ __all__ = [
     "Stream",
     "StreamHealth",
     "User",
+    "Vote",
     "shown_state",
 ]
