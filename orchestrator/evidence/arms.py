@@ -108,19 +108,30 @@ class Pair:
     left_out: LeftOut
 
     @property
-    def candidate_P(self) -> NDArray[np.float64]:
-        """Each prompt's mean over samples, then over seeds."""
-        return _prompt_means(self.candidate_scores_SPK)
+    def candidate_SP(self) -> NDArray[np.float64]:
+        """Means over the samples that have a score, a training seed and prompt."""
+        return _sample_means(self.candidate_scores_SPK)
 
     @property
-    def baseline_P(self) -> NDArray[np.float64]:
-        """Each prompt's mean over samples, then over seeds."""
-        return _prompt_means(self.baseline_scores_SPK)
+    def baseline_SP(self) -> NDArray[np.float64]:
+        """Means over the samples that have a score, a training seed and prompt."""
+        return _sample_means(self.baseline_scores_SPK)
 
     @property
     def difference_P(self) -> NDArray[np.float64]:
-        """Candidate minus baseline, a prompt."""
-        return self.candidate_P - self.baseline_P
+        """Candidate minus baseline, a prompt: means over samples, then over seeds."""
+        difference: NDArray[np.float64] = self.candidate_SP.mean(axis=0) - self.baseline_SP.mean(
+            axis=0
+        )
+        return difference
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and greatest score, 0..1 at the narrowest: what the scores are taken to be able to be."""
+        scores = (self.candidate_scores_SPK, self.baseline_scores_SPK)
+        least = min(float(np.nanmin(array)) for array in scores)
+        greatest = max(float(np.nanmax(array)) for array in scores)
+        return min(0.0, least), max(1.0, greatest)
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -212,7 +223,7 @@ def _whole(scores_SPK: NDArray[np.float64]) -> NDArray[np.bool_]:
     return found
 
 
-def _prompt_means(scores_SPK: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(P,) mean over samples that have a score, then over seeds."""
-    means: NDArray[np.float64] = np.nanmean(scores_SPK, axis=2).mean(axis=0)
+def _sample_means(scores_SPK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S, P)"""
+    means: NDArray[np.float64] = np.nanmean(scores_SPK, axis=2)
     return means

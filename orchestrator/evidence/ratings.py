@@ -1,19 +1,36 @@
-"""Bradley-Terry ratings with ties (Davidson 1970), the left-hand advantage (Davidson and Beaver 1977) and
-style control (Chatbot Arena 2024).
+"""Ratings from votes: Bradley-Terry with ties, the advantage of the left side, and style control.
 
-Legend: A arms, N votes, F features, R resamples.
+Sources: Davidson 1970 for ties (see `davidson`); Davidson and Beaver 1977 for the side; Li, Angelopoulos and
+Chiang 2024, "Does style matter?", for style as covariates of the differences (a - b) / (a + b + 1), each in
+units of its own root mean square.
+
+Legend: A arms, N votes, P prompts, F features, R resamples, U rows that differ, O outcomes.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orchestrator.evidence.davidson import davidson_fit
+from orchestrator.evidence.intervals import Interval, draws, level_check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from orchestrator.evidence.intervals import Interval
-    from orchestrator.evidence.votes import Vote
+    from numpy.typing import NDArray
+
+    from orchestrator.evidence.votes import Style, Vote
+
+POINTS = 400 / np.log(10)
+"""Of a rating, for one logit."""
+MEAN = 1000.0
+STYLES = ("length", "headers", "lists", "bold")
+CELLS = 2_000_000
+"""Numbers of one batch of refits."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +55,13 @@ class Ratings:
     """All arms, the best first, and what else moved the votes."""
 
     ratings: tuple[Rating, ...]
-    left_advantage: float
-    """Rating points that the answer on the left has for being there."""
-    left_interval: Interval
+    left_advantage: float | None
+    """Rating points that the answer on the left has for being there; None where arms never changed sides, so
+    that it cannot be told from their strengths."""
+    left_interval: Interval | None
     style: dict[str, float]
     """Rating points for one typical (root mean square) difference of each feature; empty without style
-    control."""
+    control, and without the features that never differ."""
     style_intervals: dict[str, Interval]
     tie_share: float
     """Share of votes that are ties or both bad."""
@@ -62,10 +80,147 @@ def ratings(
     resamples: int = 500,
     seed: int = 0,
 ) -> Ratings:
-    """Maximum likelihood with a weak prior, intervals by bootstrap over prompts.
+    """Maximum likelihood with a weak prior, percentile intervals by bootstrap over prompts.
 
     Ties and "both bad" share the tie outcome: neither tells who is stronger; how often an arm's votes were
-    "both bad" is counted beside it. Gold votes are left out. `weights`: of judges, 1 where one is not named (see `judge_weights`). ValueError where arms were never compared, not even through others; where style control
-    is asked for and a vote has no style; for a negative weight; without votes.
+    "both bad" is counted beside it. Gold votes are left out. `weights`: of judges, 1 where one is not named (see
+    `agreement.judge_weights`).
+    ValueError where arms were never compared, not even through others; where style control is asked for and a
+    vote has no style; for a negative weight; for votes on fewer than two prompts.
     """
-    raise NotImplementedError
+    level_check(level, resamples)
+    votes = [vote for vote in votes if vote.gold is None]
+    weight_N = np.array([(weights or {}).get(vote.judge, 1.0) for vote in votes])
+    if not (np.isfinite(weight_N) & (weight_N >= 0)).all():
+        raise ValueError("weights: give each judge a number of 0 or more")
+    prompts = sorted({vote.prompt for vote in votes})
+    if len(prompts) < 2:
+        raise ValueError(
+            f"votes: they are on {len(prompts)} prompts; ratings need votes on two or more"
+        )
+    arms = sorted({arm for vote in votes for arm in (vote.left, vote.right)})
+    _connected(arms, [v for v, weight in zip(votes, weight_N.tolist(), strict=True) if weight > 0])
+    x_NF, sided, styles = _features(votes, arms, style_control)
+    row_of = {prompt: at for at, prompt in enumerate(prompts)}
+    prompt_N = np.array([row_of[vote.prompt] for vote in votes])
+    outcome_N = np.array([{"left": 0, "right": 1}.get(vote.outcome, 2) for vote in votes])
+    # Votes that look the same are fitted as one row: thousands become a few without style control.
+    rows_UF, row_N = np.unique(np.column_stack([x_NF, outcome_N]), axis=0, return_inverse=True)
+    outcomes_UO = np.eye(3)[rows_UF[:, -1].astype(int)]
+
+    def fitted(counts_RP: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(R, F) rating points for each weighting of the prompts; arms have the mean 0."""
+        weights_RN = counts_RP[:, prompt_N] * weight_N
+        weights_RU = np.zeros((len(counts_RP), len(rows_UF)))
+        np.add.at(weights_RU.T, row_N.ravel(), weights_RN.T)
+        points_RF = POINTS * davidson_fit(rows_UF[:, :-1], outcomes_UO, weights_RU)[0]
+        points_RF[:, : len(arms)] -= points_RF[:, : len(arms)].mean(axis=1, keepdims=True)
+        return points_RF
+
+    points_F = fitted(np.ones((1, len(prompts))))[0]
+    batch = max(1, CELLS // (len(votes) + len(rows_UF) * x_NF.shape[1]))
+    drawn_RP = np.concatenate(list(draws(len(prompts), resamples, seed)))
+    drawn_RF = np.concatenate(
+        [fitted(drawn_RP[at : at + batch]) for at in range(0, resamples, batch)]
+    )
+
+    def interval(at: int, offset: float = 0.0) -> Interval:
+        low, high = np.quantile(drawn_RF[:, at], (0.5 - level / 2, 0.5 + level / 2)).tolist()
+        return Interval(low + offset, high + offset, level, "percentile bootstrap over prompts")
+
+    rated = []
+    for at, arm in enumerate(arms):
+        ahead_RA = drawn_RF[:, : len(arms)] - drawn_RF[:, at : at + 1]
+        better = int((np.quantile(ahead_RA, 0.5 - level / 2, axis=0) > 0).sum())
+        rated.append(
+            Rating(
+                arm,
+                MEAN + float(points_F[at]),
+                interval(at, MEAN),
+                1 + better,
+                **_record(arm, votes),
+            )
+        )
+    first = len(arms) + sided
+    return Ratings(
+        ratings=tuple(sorted(rated, key=lambda found: -found.rating)),
+        left_advantage=float(points_F[len(arms)]) if sided else None,
+        left_interval=interval(len(arms)) if sided else None,
+        style={name: float(points_F[first + at]) for at, name in enumerate(styles)},
+        style_intervals={name: interval(first + at) for at, name in enumerate(styles)},
+        tie_share=float((outcome_N == 2).mean()),
+        votes=len(votes),
+        prompts=len(prompts),
+        judges=len({vote.judge for vote in votes}),
+        level=level,
+    )
+
+
+def _features(
+    votes: Sequence[Vote], arms: list[str], style_control: bool
+) -> tuple[NDArray[np.float64], bool, list[str]]:
+    """(N, F) left arm minus right arm, the left side where it can be told, differences of style; whether there
+    is a side, and which styles there are."""
+    at = {arm: number for number, arm in enumerate(arms)}
+    sides_NA = np.zeros((len(votes), len(arms)))
+    rows = np.arange(len(votes))
+    sides_NA[rows, [at[vote.left] for vote in votes]] = 1.0
+    sides_NA[rows, [at[vote.right] for vote in votes]] = -1.0
+    with_side_NF = np.column_stack([sides_NA, np.ones(len(votes))])
+    distinct = np.unique(with_side_NF, axis=0)
+    sided = bool(np.linalg.matrix_rank(distinct) > np.linalg.matrix_rank(distinct[:, :-1]))
+    x_NF = with_side_NF if sided else sides_NA
+    if not style_control:
+        return x_NF, sided, []
+    styles_NF = np.array([[_contrast(vote, name) for name in STYLES] for vote in votes])
+    typical_F = np.sqrt((styles_NF**2).mean(axis=0))
+    there = [name for name, size in zip(STYLES, typical_F.tolist(), strict=True) if size > 0]
+    kept_NF = styles_NF[:, typical_F > 0] / typical_F[typical_F > 0]
+    return np.column_stack([x_NF, kept_NF]), sided, there
+
+
+def _contrast(vote: Vote, name: str) -> float:
+    """Difference of one feature of style, -1 to 1."""
+    if vote.left_style is None or vote.right_style is None:
+        raise ValueError(
+            f"style_control: the vote of {vote.judge!r} on {vote.prompt!r} has no style; "
+            "give left_style and right_style"
+        )
+    left, right = (_count(answer, name) for answer in (vote.left_style, vote.right_style))
+    return (left - right) / (left + right + 1)
+
+
+def _count(answer: Style, name: str) -> int:
+    count: int = getattr(answer, name)
+    return count
+
+
+def _record(arm: str, votes: Sequence[Vote]) -> dict[str, int]:
+    """How the arm's votes came out."""
+    choices = Counter(vote.choice for vote in votes if arm in (vote.left, vote.right))
+    total, tied, bad = choices.total(), choices["tie"], choices["both bad"]
+    return {
+        "votes": total,
+        "wins": choices[arm],
+        "losses": total - choices[arm] - tied - bad,
+        "ties": tied,
+        "both_bad": bad,
+    }
+
+
+def _connected(arms: list[str], votes: Sequence[Vote]) -> None:
+    """ValueError where two arms were never compared, not even through others."""
+    reached, edge = {arms[0]}, {arms[0]}
+    while edge:
+        edge = {
+            arm
+            for vote in votes
+            if edge & {vote.left, vote.right}
+            for arm in (vote.left, vote.right)
+        } - reached
+        reached |= edge
+    if apart := [arm for arm in arms if arm not in reached]:
+        raise ValueError(
+            f"votes: {apart[0]!r} was never compared with {arms[0]!r}, not even through other arms; "
+            "collect votes that link them, or rate them apart"
+        )

@@ -1,10 +1,16 @@
-"""2x2 tables of two checkpoints on the same prompts, and McNemar's tests of them (Fagerland, Lydersen and
-Laake 2013)."""
+"""2x2 tables of two checkpoints on the same prompts, and McNemar's tests of them.
+
+Source: Fagerland, Lydersen and Laake 2013, "The McNemar test for binary matched-pairs data", BMC Medical
+Research Methodology 13:91; Edwards 1948 for the correction.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
 
 if TYPE_CHECKING:
     from orchestrator.evidence.arms import Pair
@@ -37,7 +43,7 @@ class McNemar:
     exact: float
     """Binomial; never above its level, often far below it."""
     mid_p: float
-    """Exact minus half the probability of what was seen; near its level, the one to use."""
+    """Exact minus the probability of just what was seen; near its level, the one to use."""
     corrected: float
     """Chi-square with Edwards' correction for continuity."""
     statistic: float
@@ -46,9 +52,35 @@ class McNemar:
 
 def table(pair: Pair) -> Table:
     """Who solved which. ValueError unless each prompt has one answer a side that is 0 or 1."""
-    raise NotImplementedError
+    if not pair.paired_answers:
+        raise ValueError(
+            f"a 2x2 table needs one answer a prompt that scores 0 or 1; {pair.candidate!r} and "
+            f"{pair.baseline!r} have several samples, several training seeds or other scores"
+        )
+    candidate_P = pair.candidate_SP[0] == 1
+    baseline_P = pair.baseline_SP[0] == 1
+    return Table(
+        both=int((candidate_P & baseline_P).sum()),
+        candidate_only=int((candidate_P & ~baseline_P).sum()),
+        baseline_only=int((~candidate_P & baseline_P).sum()),
+        neither=int((~candidate_P & ~baseline_P).sum()),
+    )
 
 
 def mcnemar(found: Table) -> McNemar:
-    """McNemar's tests of a table; 1 for all of them where no prompt tells the two apart."""
-    raise NotImplementedError
+    """McNemar's tests of a table; 1 for all of them where no prompt tells the two apart.
+
+    The correction takes 1 off the difference of the two counts, and never brings it below 0.
+    """
+    fewer = min(found.candidate_only, found.baseline_only)
+    count = found.discordant
+    if count == 0:
+        return McNemar(1.0, 1.0, 1.0, 0.0)
+    below = 2 * float(stats.binom.cdf(fewer, count, 0.5))
+    statistic = max(0, abs(found.candidate_only - found.baseline_only) - 1) ** 2 / count
+    return McNemar(
+        exact=min(1.0, below),
+        mid_p=float(np.clip(below - stats.binom.pmf(fewer, count, 0.5), 0.0, 1.0)),
+        corrected=float(stats.chi2.sf(statistic, 1)),
+        statistic=statistic,
+    )
