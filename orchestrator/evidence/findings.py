@@ -35,7 +35,8 @@ class Finding:
     mcnemar: McNemar | None
     permutation: SignFlip
     test: str
-    """The test that `p` is of: "mid-p McNemar", "paired permutation" or "t over training seeds"."""
+    """The test that `p` is of: "McNemar, mid-p", "paired permutation, mid-p" or "t over training
+    seeds"."""
     p: float
     p_corrected: float
     correction: str
@@ -134,9 +135,9 @@ def _tested(pair: Pair, plan: Plan) -> Tested:
     if found.p_seeds is not None:
         test, p = "t over training seeds", found.p_seeds
     elif tests:
-        test, p = "mid-p McNemar", tests.mid_p
+        test, p = "McNemar, mid-p", tests.mid_p
     else:
-        test, p = "paired permutation", flips.p
+        test, p = "paired permutation, mid-p", flips.mid_p
     return Tested(pair, found, counted, tests, flips, test, p)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import stats
 
 from orchestrator.evidence.betting import betting_bounds
 
@@ -90,6 +91,20 @@ def bootstrap_t(
     quantile_C = np.partition(np.concatenate(ts), rank, axis=0)[rank]
     half_C = np.where(spread_C > 0, quantile_C * spread_C, 0.0)
     return mean_C - half_C, mean_C + half_C
+
+
+def percentile_interval(
+    drawn_R: NDArray[np.float64], *, level: float, prompts: int, offset: float = 0.0
+) -> Interval:
+    """From the quantiles of refits, a little further out than `level` says: the expanded percentile interval.
+
+    A bootstrap of n prompts is as narrow as n - 1 to n, and knows no t distribution (Hesterberg 2015, "What
+    teachers should know about the bootstrap", section 4).
+    """
+    far = np.sqrt(prompts / (prompts - 1)) * stats.t.ppf(0.5 + level / 2, prompts - 1)
+    tail = float(stats.norm.sf(far))
+    low, high = np.quantile(drawn_R, (tail, 1 - tail)).tolist()
+    return Interval(low + offset, high + offset, level, "percentile bootstrap over prompts")
 
 
 def mean_interval(

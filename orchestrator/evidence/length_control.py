@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from orchestrator.evidence.intervals import FEWEST, Interval, draws, level_check, mean_interval
+from orchestrator.evidence.intervals import (
+    FEWEST,
+    Interval,
+    draws,
+    level_check,
+    mean_interval,
+    percentile_interval,
+)
 from orchestrator.evidence.logistic import logistic_fit
 
 if TYPE_CHECKING:
@@ -94,8 +101,7 @@ def length_controlled(
         drawn_R = np.concatenate(
             [rates(counts)[1] for counts in draws(sizes_P.size, resamples, seed)]
         )
-        low, high = np.quantile(drawn_R, (0.5 - level / 2, 0.5 + level / 2)).tolist()
-        interval = Interval(low, high, level, "percentile bootstrap over prompts")
+        interval = percentile_interval(drawn_R, level=level, prompts=sizes_P.size)
     return LengthControlled(
         win_rate=float(win_P.mean()),
         win_interval=win_interval,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orchestrator.evidence.davidson import davidson_fit
-from orchestrator.evidence.intervals import Interval, draws, level_check
+from orchestrator.evidence.intervals import Interval, draws, level_check, percentile_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,8 +125,9 @@ def ratings(
     )
 
     def interval(at: int, offset: float = 0.0) -> Interval:
-        low, high = np.quantile(drawn_RF[:, at], (0.5 - level / 2, 0.5 + level / 2)).tolist()
-        return Interval(low + offset, high + offset, level, "percentile bootstrap over prompts")
+        return percentile_interval(
+            drawn_RF[:, at], level=level, prompts=len(prompts), offset=offset
+        )
 
     rated = []
     for at, arm in enumerate(arms):

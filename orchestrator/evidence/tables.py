@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from scipy import stats
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class McNemar:
     exact: float
     """Binomial; never above its level, often far below it."""
     mid_p: float
-    """Exact minus the probability of just what was seen; near its level, the one to use."""
+    """Tables as far from even as the one seen count half; near its level, the one to use."""
     corrected: float
     """Chi-square with Edwards' correction for continuity."""
     statistic: float
@@ -77,10 +76,11 @@ def mcnemar(found: Table) -> McNemar:
     if count == 0:
         return McNemar(1.0, 1.0, 1.0, 0.0)
     below = 2 * float(stats.binom.cdf(fewer, count, 0.5))
+    seen = float(stats.binom.pmf(fewer, count, 0.5))
     statistic = max(0, abs(found.candidate_only - found.baseline_only) - 1) ** 2 / count
     return McNemar(
         exact=min(1.0, below),
-        mid_p=float(np.clip(below - stats.binom.pmf(fewer, count, 0.5), 0.0, 1.0)),
+        mid_p=below - seen if 2 * fewer < count else 1 - seen / 2,
         corrected=float(stats.chi2.sf(statistic, 1)),
         statistic=statistic,
     )

@@ -34,7 +34,7 @@ class Evidence:
     p_corrected: float
     """Corrected over `comparisons`."""
     test: str
-    """What made p: "mid-p McNemar", "paired permutation", "t over training seeds"."""
+    """What made p: "McNemar, mid-p", "paired permutation, mid-p", "t over training seeds"."""
     correction: str
     comparisons: int
     left_out: LeftOut
