@@ -1,7 +1,10 @@
 """Betting on the mean of bounded values: who bets against the true mean does not get rich, whenever one looks.
 
-Hedged capital process with predictable plug-in bets (Waudby-Smith and Ramdas 2024, "Estimating means of bounded
-random variables by betting", theorem 3 and eq. 24 to 26).
+The hedged capital process with predictable plug-in bets (Waudby-Smith and Ramdas 2024, "Estimating means of
+bounded random variables by betting"): against the mean m, wealth is the product over values of 1 + bet (x - m)
+for one bettor and of 1 - bet (x - m) for the other; the t-th bet is sqrt(2 log(2 / alpha) / (variance so far ·
+t log(t + 1))), cut so that no bet costs more than half of the wealth. The means against which neither ever had
+2 / alpha are the interval.
 
 Legend: P prompts, C comparisons side by side; values x lie in 0..1.
 """

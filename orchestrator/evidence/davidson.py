@@ -1,7 +1,7 @@
 """Bradley-Terry with ties, after Davidson 1970, fitted to many weightings of the same votes at once.
 
 The chances of left, right and tie are as exp(t / 2), exp(-t / 2) and exp(tie), where t = x · strengths
-(Davidson 1970, eq. 2.2, divided by the root of both strengths). Davidson's and not Rao and Kupper's (1967):
+(Davidson 1970, divided by the root of both strengths). Davidson's and not Rao and Kupper's (1967):
 there a tie is half a win to either side in the equations of the strengths, so that without covariates the
 strengths come from win totals with ties as halves, whatever the tie parameter is, and the model stays of
 exponential form, whose likelihood has one peak.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.evidence.arms import Pair
 
 SIZES = ((0.2, "negligible"), (0.5, "small"), (0.8, "medium"))
-"""Below which d_z has which name (Cohen 1988, section 2.2.3)."""
+"""Below which d_z has which name (Cohen 1988, chapter 2)."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Effect:
     """How large a difference is."""
 
     dz: float | None
-    """Cohen's d_z: mean of the prompts' differences over their standard deviation (Cohen 1988, eq. 2.3.5;
+    """Cohen's d_z: mean of the prompts' differences over their standard deviation (Cohen 1988, chapter 2;
     Lakens 2013, eq. 6); None where no spread is."""
     size: str
     """"negligible", "small", "medium" or "large" by Cohen's bounds 0.2, 0.5 and 0.8; "none" where nothing

@@ -70,7 +70,7 @@ def bootstrap_t(
     values_PC: NDArray[np.float64], *, level: float, resamples: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Symmetric bootstrap-t of the columns' means, low and high (C,) (Hall 1988, "On symmetric bootstrap
-    confidence intervals", section 2; Efron and Tibshirani 1993, section 12.5).
+    confidence intervals"): mean ± q · sd / sqrt(n), q the level's quantile of |t| over resamples.
 
     Infinite where too many resamples have no spread, which happens when very few prompts differ.
     """
@@ -99,7 +99,7 @@ def percentile_interval(
     """From the quantiles of refits, a little further out than `level` says: the expanded percentile interval.
 
     A bootstrap of n prompts is as narrow as n - 1 to n, and knows no t distribution (Hesterberg 2015, "What
-    teachers should know about the bootstrap", section 4).
+    teachers should know about the bootstrap").
     """
     far = np.sqrt(prompts / (prompts - 1)) * stats.t.ppf(0.5 + level / 2, prompts - 1)
     tail = float(stats.norm.sf(far))
@@ -119,7 +119,7 @@ def mean_interval(
 
     Bootstrap-t where it holds; where fewer than 5 prompts leave the commonest value there is next to nothing
     to draw again, and a bootstrap would be far too sure: then by betting, which is valid for any bounded values
-    at any number of prompts, and wider (Waudby-Smith and Ramdas 2024, section 4).
+    at any number of prompts, and wider (see `betting`).
     """
     least, greatest = bounds
     commonest = int(np.unique(values_P, return_counts=True)[1].max())

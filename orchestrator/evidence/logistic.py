@@ -23,7 +23,7 @@ LONGEST = 4.0
 def logistic_fit(
     x_NF: NDArray[np.float64], y_N: NDArray[np.float64], weights_RN: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(R, F) coefficients of each weighting, by Newton's method (McCullagh and Nelder 1989, section 4.4)."""
+    """(R, F) coefficients of each weighting, by Newton's method (McCullagh and Nelder 1989, chapter 4)."""
     features = x_NF.shape[1]
     outer_NF = (x_NF[:, :, None] * x_NF[:, None, :]).reshape(len(x_NF), -1)
     found_RF = np.zeros((len(weights_RN), features))

@@ -52,7 +52,8 @@ class Crossed:
 
 def crossed(candidate_SP: NDArray[np.float64], baseline_SP: NDArray[np.float64]) -> Crossed:
     """Two-way clustered variance: seeds plus prompts minus what both count, their interaction (Cameron,
-    Gelbach and Miller 2011, eq. 2.8), degrees of freedom by Satterthwaite (1946).
+    Gelbach and Miller 2011, "Robust inference with multiway clustering"), degrees of freedom by Satterthwaite
+    (1946).
 
     Seeds of the two recipes are taken as independent. The variance is never less than that of seeds or of
     prompts alone. Two seeds a side at least. A bootstrap of so few seeds is far too sure: of three seeds it

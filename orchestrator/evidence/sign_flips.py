@@ -1,6 +1,7 @@
 """The paired permutation test: under no difference each prompt's difference might as well have the other sign.
 
-Source: Fisher 1935 (section 21); p-values of drawn permutations as in Phipson and Smyth 2010, eq. 2.
+Source: Fisher 1935, "The design of experiments"; p of m drawn patterns is (b + 1) / (m + 1), b as extreme as what
+was seen (Phipson and Smyth 2010, "Permutation p-values should never be zero").
 
 Legend: P prompts, C comparisons side by side, R sign patterns.
 """

@@ -3,8 +3,8 @@
     python -m tests.bench.verdicts [--comparisons 10000]
 
 Every number is a share of comparisons whose truth is known, made by
-`tests/orchestrator/evidence/simulated.py` with fixed seeds. With ANNEAL_GSM8K_DIR set it adds the paired tables of the
-four published models in `gsm8k_model_solutions.jsonl`.
+`tests/orchestrator/evidence/simulated.py` with fixed seeds. With ANNEAL_GSM8K_DIR set it adds the paired
+tables of the four published models in `gsm8k_model_solutions.jsonl`.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def test_fleiss_kappa_equals_statsmodels() -> None:
 
 
 def test_fleiss_kappa_of_the_published_example() -> None:
-    """Fleiss 1971, table 1: ten subjects of the well-known worked example, kappa 0.210."""
+    """The worked example that textbooks print: ten subjects, fourteen judges, five labels, kappa 0.210."""
     counts = [
         [0, 0, 0, 0, 14],
         [0, 2, 6, 4, 2],

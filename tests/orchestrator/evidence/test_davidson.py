@@ -28,7 +28,7 @@ def test_it_is_the_peak_of_the_published_likelihood() -> None:
     x, outcomes = votes(0, 300, ties=True)
 
     def cost(theta: np.ndarray) -> float:
-        """Davidson 1970, eq. 2.2, in strengths pi and the tie parameter nu."""
+        """Davidson 1970, in strengths pi and the tie parameter nu."""
         total = PRIOR / 2 * float((theta**2).sum())
         nu = np.exp(theta[-1])
         for row, outcome in zip(x, outcomes, strict=True):
