@@ -129,6 +129,8 @@ def power(
     _check(power=target, alpha=alpha)
     difference_P = pair.difference_P
     prompts = difference_P.size
+    if prompts < 2:
+        raise ValueError("a single prompt says nothing of others; compare on two or more")
     if min(pair.seeds) > 1:
         found = crossed(pair.candidate_SP, pair.baseline_SP)
         sd = float(np.sqrt(found.by_prompts * prompts))
@@ -147,10 +149,16 @@ def power(
             alpha=alpha,
         )
 
+    at_margin = chance(difference=margin, error=found.error, freedom=found.freedom, alpha=alpha)
     needed = enough(margin)
+    if at_margin >= target:
+        needed = min(needed or prompts, prompts)
+    elif needed is not None:
+        # Degrees of freedom of seeds and prompts together are rounded differently there.
+        needed = max(needed, prompts + 1)
     return Power(
         margin=margin,
-        at_margin=chance(difference=margin, error=found.error, freedom=found.freedom, alpha=alpha),
+        at_margin=at_margin,
         detectable=_detectable(error=found.error, freedom=found.freedom, power=target, alpha=alpha),
         needed=needed,
         more=None if needed is None else max(0, needed - prompts),

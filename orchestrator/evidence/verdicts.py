@@ -17,6 +17,8 @@ CORRECTIONS = {
     "benjamini-hochberg": "Benjamini-Hochberg",
     "bonferroni": "Bonferroni",
 }
+FEWEST = 20
+"""Prompts below which nothing is said to have been looked for: their spread may be small by chance."""
 Word = Literal["better", "worse", "no difference found", "not enough data"]
 
 
@@ -57,7 +59,7 @@ def verdict(evidence: Evidence) -> Verdict:
 
     "better" or "worse": the corrected p is at most alpha and the interval leaves 0 on that side. "no difference
     found": neither, and the interval lies inside the margin or the prompts would have found the margin with
-    the target power. Otherwise "not enough data".
+    the target power, with 20 prompts at least. Otherwise "not enough data".
     """
     word = _word(evidence)
     candidate, baseline = f"“{evidence.candidate}”", f"“{evidence.baseline}”"
@@ -83,7 +85,8 @@ def _word(evidence: Evidence) -> Word:
             return "better"
         if interval.high < 0:
             return "worse"
-    if interval.within(power.margin) or power.at_margin >= power.target:
+    enough = interval.within(power.margin) or power.at_margin >= power.target
+    if enough and evidence.difference.prompts >= FEWEST:
         return "no difference found"
     return "not enough data"
 
@@ -140,7 +143,12 @@ def _reason(evidence: Evidence, word: Word) -> str:
     elif evidence.p_corrected <= evidence.alpha:
         parts.append(f"p is at most {evidence.alpha:g}, but the interval holds 0.")
     goal = f"to find a difference of {margin} with a chance of {100 * power.target:.0f} %"
-    if power.needed is None:
+    missing = FEWEST - evidence.difference.prompts
+    if missing > 0 and not power.more:
+        parts.append(
+            f"Prompts still needed: {missing} more at least; the spread of so few may be small by chance."
+        )
+    elif power.needed is None:
         parts.append(
             f"No number of prompts would do {goal}: training seeds differ too much, so add seeds."
         )

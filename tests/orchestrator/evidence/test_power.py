@@ -116,6 +116,7 @@ def test_seeds_that_differ_too_much_cannot_be_made_good_by_prompts() -> None:
         (lambda: minimal_difference(sd=1, prompts=1), "prompts: 1"),
         (lambda: power(pair([0, 1, 1], [1, 0, 0]), margin=0.0), "margin: 0.0"),
         (lambda: power(pair([0, 1, 1], [1, 0, 0]), comparisons=0), "comparisons: 0"),
+        (lambda: power(pair([0], [1])), "a single prompt"),
     ],
 )
 def test_bad_input_is_told_in_words(call: object, words: str) -> None:

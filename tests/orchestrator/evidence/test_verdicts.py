@@ -88,6 +88,14 @@ def test_each_word_needs_its_evidence(evidence: Evidence, word: str) -> None:
     assert verdict(evidence).word == word
 
 
+def test_a_handful_of_prompts_has_looked_for_nothing() -> None:
+    inside = changed(-0.01, 0.01, p=0.9)
+    for prompts, word in ((19, "not enough data"), (20, "no difference found")):
+        found = verdict(replace(inside, difference=replace(inside.difference, prompts=prompts)))
+        assert found.word == word
+        assert ("Prompts still needed: 1 more at least" in found.sentence) == (prompts == 19)
+
+
 def test_not_enough_data_says_how_much_more() -> None:
     found = verdict(changed(-0.2, 0.1, p=0.4, **SCARCE))
     assert found.sentence.startswith("Not enough data to tell “new” from “old”: ")
