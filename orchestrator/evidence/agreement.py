@@ -139,7 +139,7 @@ def position_bias(votes: Sequence[Vote], *, level: float = 0.95) -> PositionBias
     left, decided = _sides(votes)
     seen: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for vote in votes:
-        seen[vote.judge, vote.about].setdefault(vote.left, vote.choice)
+        seen[vote.judge, vote.about].setdefault(vote.left, vote.label)
     swapped = [list(ways.values()) for ways in seen.values() if len(ways) == 2]
     same = sum(first == second for first, second in swapped)
     return PositionBias(

@@ -198,14 +198,16 @@ def _count(answer: Style, name: str) -> int:
 
 def _record(arm: str, votes: Sequence[Vote]) -> dict[str, int]:
     """How the arm's votes came out."""
-    choices = Counter(vote.choice for vote in votes if arm in (vote.left, vote.right))
-    total, tied, bad = choices.total(), choices["tie"], choices["both bad"]
+    own = [vote for vote in votes if arm in (vote.left, vote.right)]
+    outcomes = Counter(vote.outcome for vote in own)
+    sided = outcomes["left"] + outcomes["right"]
+    wins = sum(vote.outcome in ("left", "right") and vote.choice == arm for vote in own)
     return {
-        "votes": total,
-        "wins": choices[arm],
-        "losses": total - choices[arm] - tied - bad,
-        "ties": tied,
-        "both_bad": bad,
+        "votes": len(own),
+        "wins": wins,
+        "losses": sided - wins,
+        "ties": outcomes["tie"],
+        "both_bad": outcomes["both bad"],
     }
 
 

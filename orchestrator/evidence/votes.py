@@ -63,10 +63,9 @@ class Vote:
     @property
     def label(self) -> str:
         """The outcome without sides or names: "first" or "second" in the order of names, "tie" or "both bad"."""
-        choice = self.choice
-        return {min(self.left, self.right): "first", max(self.left, self.right): "second"}.get(
-            choice, choice
-        )
+        if self.outcome not in ("left", "right"):
+            return self.outcome
+        return "first" if self.choice == min(self.left, self.right) else "second"
 
     @property
     def choice(self) -> str:

@@ -24,6 +24,11 @@ def test_labels_are_the_same_whichever_way_round() -> None:
     assert Vote("j", "p", "b", "a", "tie").label == "tie"
 
 
+def test_an_arm_may_be_called_tie() -> None:
+    assert Vote("j", "p", "tie", "a", "tie").label == "tie"
+    assert Vote("j", "p", "tie", "a", "left").label == "second"
+
+
 def test_the_same_two_arms_on_a_prompt_are_one_item_unless_it_is_named() -> None:
     assert Vote("j", "p", "b", "a", "left").about == Vote("k", "p", "a", "b", "tie").about
     assert Vote("j", "p", "b", "a", "left").about != Vote("k", "q", "a", "b", "tie").about
