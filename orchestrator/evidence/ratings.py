@@ -90,9 +90,7 @@ def ratings(
     """
     level_check(level, resamples)
     votes = [vote for vote in votes if vote.gold is None]
-    weight_N = np.array([(weights or {}).get(vote.judge, 1.0) for vote in votes])
-    if not (np.isfinite(weight_N) & (weight_N >= 0)).all():
-        raise ValueError("weights: give each judge a number of 0 or more")
+    weight_N = _weights(votes, weights or {})
     prompts = sorted({vote.prompt for vote in votes})
     if len(prompts) < 2:
         raise ValueError(
@@ -101,60 +99,90 @@ def ratings(
     arms = sorted({arm for vote in votes for arm in (vote.left, vote.right)})
     _connected(arms, [v for v, weight in zip(votes, weight_N.tolist(), strict=True) if weight > 0])
     x_NF, sided, styles = _features(votes, arms, style_control)
-    row_of = {prompt: at for at, prompt in enumerate(prompts)}
-    prompt_N = np.array([row_of[vote.prompt] for vote in votes])
+    at = {prompt: number for number, prompt in enumerate(prompts)}
+    prompt_N = np.array([at[vote.prompt] for vote in votes])
     outcome_N = np.array([{"left": 0, "right": 1}.get(vote.outcome, 2) for vote in votes])
-    # Votes that look the same are fitted as one row: thousands become a few without style control.
-    rows_UF, row_N = np.unique(np.column_stack([x_NF, outcome_N]), axis=0, return_inverse=True)
-    outcomes_UO = np.eye(3)[rows_UF[:, -1].astype(int)]
-
-    def fitted(counts_RP: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(R, F) rating points for each weighting of the prompts; arms have the mean 0."""
-        weights_RN = counts_RP[:, prompt_N] * weight_N
-        weights_RU = np.zeros((len(counts_RP), len(rows_UF)))
-        np.add.at(weights_RU.T, row_N.ravel(), weights_RN.T)
-        points_RF = POINTS * davidson_fit(rows_UF[:, :-1], outcomes_UO, weights_RU)[0]
-        points_RF[:, : len(arms)] -= points_RF[:, : len(arms)].mean(axis=1, keepdims=True)
-        return points_RF
-
-    points_F = fitted(np.ones((1, len(prompts))))[0]
-    batch = max(1, CELLS // (len(votes) + len(rows_UF) * x_NF.shape[1]))
-    drawn_RP = np.concatenate(list(draws(len(prompts), resamples, seed)))
-    drawn_RF = np.concatenate(
-        [fitted(drawn_RP[at : at + batch]) for at in range(0, resamples, batch)]
-    )
-
-    def interval(at: int, offset: float = 0.0) -> Interval:
-        return percentile_interval(
-            drawn_RF[:, at], level=level, prompts=len(prompts), offset=offset
-        )
-
-    rated = []
-    for at, arm in enumerate(arms):
-        ahead_RA = drawn_RF[:, : len(arms)] - drawn_RF[:, at : at + 1]
-        better = int((np.quantile(ahead_RA, 0.5 - level / 2, axis=0) > 0).sum())
-        rated.append(
-            Rating(
-                arm,
-                MEAN + float(points_F[at]),
-                interval(at, MEAN),
-                1 + better,
-                **_record(arm, votes),
-            )
-        )
+    fitted = _fitted(x_NF, outcome_N, prompt_N, weight_N, len(arms), resamples, seed)
     first = len(arms) + sided
+    rated = [
+        Rating(
+            arm,
+            MEAN + float(fitted.points_F[number]),
+            fitted.interval(number, level, MEAN),
+            fitted.rank(number, len(arms), level),
+            **_record(arm, votes),
+        )
+        for number, arm in enumerate(arms)
+    ]
     return Ratings(
         ratings=tuple(sorted(rated, key=lambda found: -found.rating)),
-        left_advantage=float(points_F[len(arms)]) if sided else None,
-        left_interval=interval(len(arms)) if sided else None,
-        style={name: float(points_F[first + at]) for at, name in enumerate(styles)},
-        style_intervals={name: interval(first + at) for at, name in enumerate(styles)},
+        left_advantage=float(fitted.points_F[len(arms)]) if sided else None,
+        left_interval=fitted.interval(len(arms), level) if sided else None,
+        style={name: float(fitted.points_F[first + n]) for n, name in enumerate(styles)},
+        style_intervals={name: fitted.interval(first + n, level) for n, name in enumerate(styles)},
         tie_share=float((outcome_N == 2).mean()),
         votes=len(votes),
         prompts=len(prompts),
         judges=len({vote.judge for vote in votes}),
         level=level,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """Rating points of arms (mean 0), side and styles, and those of every resample of the prompts."""
+
+    points_F: NDArray[np.float64]
+    drawn_RF: NDArray[np.float64]
+    prompts: int
+
+    def interval(self, at: int, level: float, offset: float = 0.0) -> Interval:
+        """Of one feature."""
+        return percentile_interval(
+            self.drawn_RF[:, at], level=level, prompts=self.prompts, offset=offset
+        )
+
+    def rank(self, at: int, arms: int, level: float) -> int:
+        """1 plus the arms that are surely better than this one."""
+        ahead_RA = self.drawn_RF[:, :arms] - self.drawn_RF[:, at : at + 1]
+        return 1 + int((np.quantile(ahead_RA, 0.5 - level / 2, axis=0) > 0).sum())
+
+
+def _fitted(
+    x_NF: NDArray[np.float64],
+    outcome_N: NDArray[np.int64],
+    prompt_N: NDArray[np.int64],
+    weight_N: NDArray[np.float64],
+    arms: int,
+    resamples: int,
+    seed: int,
+) -> Fitted:
+    # Votes that look the same are fitted as one row: thousands become a few without style control.
+    rows_UF, row_N = np.unique(np.column_stack([x_NF, outcome_N]), axis=0, return_inverse=True)
+    outcomes_UO = np.eye(3)[rows_UF[:, -1].astype(int)]
+
+    def points(counts_RP: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(R, F) for each weighting of the prompts."""
+        weights_RN = counts_RP[:, prompt_N] * weight_N
+        weights_RU = np.zeros((len(counts_RP), len(rows_UF)))
+        np.add.at(weights_RU.T, row_N.ravel(), weights_RN.T)
+        points_RF = POINTS * davidson_fit(rows_UF[:, :-1], outcomes_UO, weights_RU)[0]
+        points_RF[:, :arms] -= points_RF[:, :arms].mean(axis=1, keepdims=True)
+        return points_RF
+
+    prompts = int(prompt_N.max()) + 1
+    batch = max(1, CELLS // (len(x_NF) + rows_UF.size))
+    drawn_RP = np.concatenate(list(draws(prompts, resamples, seed)))
+    drawn = [points(drawn_RP[at : at + batch]) for at in range(0, resamples, batch)]
+    return Fitted(points(np.ones((1, prompts)))[0], np.concatenate(drawn), prompts)
+
+
+def _weights(votes: Sequence[Vote], given: Mapping[str, float]) -> NDArray[np.float64]:
+    """(N,) the weight of each vote's judge; ValueError for a negative one."""
+    weight_N = np.array([given.get(vote.judge, 1.0) for vote in votes])
+    if not (np.isfinite(weight_N) & (weight_N >= 0)).all():
+        raise ValueError("weights: give each judge a number of 0 or more")
+    return weight_N
 
 
 def _features(

@@ -68,24 +68,9 @@ def confidence_sequence(
     `looks`: how many points of the path are given, evenly spaced and with the last one; validity does not
     depend on it. `margin` None: see `power.default_margin`. ValueError where a score lies outside of `bounds`.
     """
-    level_check(level, 100)
-    if looks < 1:
-        raise ValueError(f"looks: {looks}; give 1 or more")
-    if margin is not None and not margin > 0:
-        raise ValueError(
-            f"margin: {margin} is no difference; give the smallest one that matters, above 0"
-        )
-    least, greatest = bounds
-    if not least < greatest:
-        raise ValueError(f"bounds: {bounds}; give the least and the greatest score, in this order")
-    for scores in (pair.candidate_scores_SPK, pair.baseline_scores_SPK):
-        if np.nanmin(scores) < least or np.nanmax(scores) > greatest:
-            raise ValueError(
-                f"bounds: scores go from {np.nanmin(scores):g} to {np.nanmax(scores):g}, outside of {bounds}; "
-                "give the least and greatest score that there can be"
-            )
+    _check(pair, bounds, level, margin, looks)
     margin = default_margin(pair) if margin is None else margin
-    span = greatest - least
+    span = bounds[1] - bounds[0]
     difference_P = pair.difference_P
     unit_P1 = ((difference_P + span) / (2 * span))[:, None]
     p_P = betting_p(unit_P1, 0.5, alpha=1 - level)[:, 0]
@@ -109,3 +94,25 @@ def decide(look: Look, margin: float) -> Decision:
     if look.high < 0:
         return "worse"
     return "no difference" if -margin < look.low and look.high < margin else "go on"
+
+
+def _check(
+    pair: Pair, bounds: tuple[float, float], level: float, margin: float | None, looks: int
+) -> None:
+    """ValueError for what cannot be meant."""
+    level_check(level, 100)
+    if looks < 1:
+        raise ValueError(f"looks: {looks}; give 1 or more")
+    if margin is not None and not margin > 0:
+        raise ValueError(
+            f"margin: {margin} is no difference; give the smallest one that matters, above 0"
+        )
+    least, greatest = bounds
+    if not least < greatest:
+        raise ValueError(f"bounds: {bounds}; give the least and the greatest score, in this order")
+    for scores in (pair.candidate_scores_SPK, pair.baseline_scores_SPK):
+        if np.nanmin(scores) < least or np.nanmax(scores) > greatest:
+            raise ValueError(
+                f"bounds: scores go from {np.nanmin(scores):g} to {np.nanmax(scores):g}, outside of {bounds}; "
+                "give the least and greatest score that there can be"
+            )
