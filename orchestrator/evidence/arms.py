@@ -219,8 +219,7 @@ class Arms:
 
 def _whole(scores_SPK: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(P,) whether each seed has at least one score on the prompt."""
-    found: NDArray[np.bool_] = (~np.isnan(scores_SPK)).any(axis=2).all(axis=0)
-    return found
+    return np.asarray((~np.isnan(scores_SPK)).any(axis=2).all(axis=0))
 
 
 def _sample_means(scores_SPK: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scipy import stats
+from scipy import special
 
 from orchestrator.evidence.intervals import Interval
 from orchestrator.evidence.tables import table
@@ -34,8 +34,8 @@ class Effect:
     maximum likelihood). None unless each prompt has one answer a side, or where the baseline alone solved
     none."""
     odds_interval: Interval | None
-    """Exact, from Clopper and Pearson's interval of the discordant share; None where `odds_ratio` is, or where
-    the upper end has no bound."""
+    """Exact, from Clopper and Pearson's interval of the discordant share; None where `odds_ratio`
+    is."""
 
 
 def effect(pair: Pair, *, level: float = 0.95) -> Effect:
@@ -57,10 +57,11 @@ def _odds(pair: Pair, level: float) -> tuple[float | None, Interval | None]:
     if not found.baseline_only:
         return None, None
     ratio = found.candidate_only / found.baseline_only
-    share = stats.binomtest(found.candidate_only, found.discordant).proportion_ci(
-        confidence_level=level, method="exact"
+    wins, losses, tail = found.candidate_only, found.baseline_only, (1 - level) / 2
+    # Clopper and Pearson's ends of the share are quantiles of beta distributions.
+    shares = (
+        special.betaincinv(wins, losses + 1, tail) if wins else 0.0,
+        special.betaincinv(wins + 1, losses, 1 - tail),
     )
-    if share.high >= 1:
-        return ratio, None
-    low, high = (float(end / (1 - end)) for end in (share.low, share.high))
+    low, high = (float(end / (1 - end)) for end in shares)
     return ratio, Interval(low, high, level, "exact")

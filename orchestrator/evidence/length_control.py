@@ -90,7 +90,7 @@ def length_controlled(
         return found_RF, (weights_RN * equal_RN).sum(axis=1) / weights_RN.sum(axis=1)
 
     found_RF, rate_R = rates(np.ones((1, sizes_P.size)))
-    win_P = np.bincount(cluster_N, weights=wins_N * weights_N)
+    win_P = np.bincount(cluster_N, weights=wins_N * weights_N).astype(np.float64)
     win_interval = mean_interval(
         win_P, bounds=(0.0, 1.0), level=level, resamples=resamples, seed=seed
     )

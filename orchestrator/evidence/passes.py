@@ -127,7 +127,7 @@ def pass_difference(
             (pair.baseline, pair.baseline_scores_SPK),
         )
     ]
-    kept_P = np.logical_and(*((samples_SP >= k).all(axis=0) for _, samples_SP in counts))
+    kept_P = np.vstack([samples_SP >= k for _, samples_SP in counts]).all(axis=0)
     if kept_P.sum() < 2:
         raise ValueError(
             f"k: fewer than two prompts have {k} samples on both sides; give a smaller k"

@@ -56,9 +56,10 @@ def chance(*, difference: float, error: float, freedom: float, alpha: float = 0.
     # scipy's noncentral t loses its digits far out, where it is the normal distribution to six of them.
     if freedom > 5_000 or off > 30:
         return float(stats.norm.sf(critical - off) + stats.norm.cdf(-critical - off))
-    return float(
-        1 - special.nctdtr(freedom, off, critical) + special.nctdtr(freedom, off, -critical)
-    )
+    found = 1 - float(special.nctdtr(freedom, off, critical))
+    wrong_side = float(special.nctdtr(freedom, off, -critical))
+    # NaN where the chance of finding it the wrong way round is too small to be told.
+    return found if np.isnan(wrong_side) else found + wrong_side
 
 
 def prompts_needed(

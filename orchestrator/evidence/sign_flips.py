@@ -88,7 +88,7 @@ def _counts(
 def _all(prompts: int) -> Iterator[NDArray[np.float64]]:
     """Every pattern of signs, in one batch."""
     bits = (np.arange(2**prompts)[:, None] >> np.arange(prompts)) & 1
-    yield 1.0 - 2.0 * bits
+    yield np.asarray(1.0 - 2.0 * bits, dtype=np.float64)
 
 
 def _drawn(prompts: int, draws: int, seed: int) -> Iterator[NDArray[np.float64]]:
@@ -96,4 +96,5 @@ def _drawn(prompts: int, draws: int, seed: int) -> Iterator[NDArray[np.float64]]
     rng = np.random.default_rng(seed)
     batch = max(1, CELLS // max(1, prompts))
     for start in range(0, draws, batch):
-        yield 1.0 - 2.0 * rng.integers(0, 2, (min(batch, draws - start), prompts))
+        flipped = rng.integers(0, 2, (min(batch, draws - start), prompts))
+        yield np.asarray(1.0 - 2.0 * flipped, dtype=np.float64)

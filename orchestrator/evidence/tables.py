@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scipy import stats
+from scipy import special, stats
 
 if TYPE_CHECKING:
     from orchestrator.evidence.arms import Pair
@@ -75,7 +75,7 @@ def mcnemar(found: Table) -> McNemar:
     count = found.discordant
     if count == 0:
         return McNemar(1.0, 1.0, 1.0, 0.0)
-    below = 2 * float(stats.binom.cdf(fewer, count, 0.5))
+    below = 2 * float(special.bdtr(fewer, count, 0.5))
     seen = float(stats.binom.pmf(fewer, count, 0.5))
     statistic = max(0, abs(found.candidate_only - found.baseline_only) - 1) ** 2 / count
     return McNemar(

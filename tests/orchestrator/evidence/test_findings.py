@@ -168,7 +168,7 @@ def test_bad_input_is_told_in_words(models: Arms) -> None:
 def test_of_equal_checkpoints_few_are_called_better_or_worse(
     scenario: Scenario, prompts: int
 ) -> None:
-    said = words(scenario, prompts, 1_000, seed=1)
+    said = words(scenario, prompts, 2_000, seed=1)
     assert said.get("better", 0) + said.get("worse", 0) <= 0.065
     assert said["not enough data"] > 0.8
 
