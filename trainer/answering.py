@@ -16,17 +16,21 @@ from trainer.rollout import Rollout
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-SAMPLES, ANSWERS = "_samples", "_answers"
-"""Reserved columns of a prompt's row: the sample numbers that are wanted (absent: all), and the answers of
-other models that are to be read."""
-RESERVED = frozenset({"id", SAMPLES, ANSWERS})
+SAMPLES, ANSWERS, PAIRS = "_samples", "_answers", "_pairs"
+"""Reserved columns of a prompt's row: the sample numbers that are wanted (absent: all); answers that are there,
+to be scored or read; pairs of answers, to be judged."""
+RESERVED = frozenset({"id", SAMPLES, ANSWERS, PAIRS})
 """Columns that are no part of what is asked: the same prompt has the same digest with and without them."""
 
 DEFAULTS: dict[str, float | int] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
 """How `[evaluation]` samples unless it says otherwise; the longest answer is the rollout's."""
 _WHOLE = frozenset({"top_k", "max_new_tokens"})
-_PRESENTATION = frozenset({"name", "weight"})
-"""Knobs of a scorer that change how its values are shown and added up, never the values."""
+_REACHING = frozenset({"key_variable", "timeout_seconds", "retries", "parallel"})
+"""Knobs that say how a service is reached, not what it is asked."""
+_PRESENTATION = frozenset({"name", "weight"}) | _REACHING
+"""Knobs of a scorer that change how its values are got, shown and added up, never the values."""
+_ASKING = frozenset({"swap", "repeats"}) | _REACHING
+"""Knobs of a judge that say how and how often it is asked, not what."""
 
 
 def item_digest(row: Mapping[str, Any]) -> str:
@@ -81,6 +85,26 @@ def scorer_digests(scorers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         )
         for knobs in scorers
     }
+
+
+def judge_digest(knobs: Mapping[str, Any]) -> str:
+    """SHA-256 of a judge's knobs, defaults filled in, without those that say how and how
+    often it is asked.
+
+    Raises ValueError for knobs that do not fit.
+    """
+    method = registry.family("evaluators").get(str(knobs.get("type", "")))
+    whole = (
+        dict(knobs)
+        if method is None
+        else method.model_validate(dict(knobs)).model_dump(mode="json")
+    )
+    return _digest({key: value for key, value in whole.items() if key not in _ASKING})
+
+
+def vocabulary_digest(tokens: Mapping[str, int]) -> str:
+    """SHA-256 of every token of a tokenizer with its id: equal where ids mean the same, whatever their number."""
+    return _digest(dict(tokens))
 
 
 def _digest(value: Any) -> str:

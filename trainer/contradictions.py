@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainer import registry
+from trainer.evaluation import evaluation_contradictions
 from trainer.several import evaluation_problems, processes_problems
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def contradictions(spec: RunSpec) -> list[str]:
     """One sentence per contradiction, each begins with the field: `section.field: what to change`."""
-    found = [*_of_evaluation(spec), *_of_placement(spec)]
+    found = [*evaluation_contradictions(spec), *_of_placement(spec), *_of_labels(spec)]
     if spec.kind == "evaluate":
         return [*found, *evaluation_problems(spec)]
     found += [*_of_rewards(spec), *_of_reference(spec), *_of_coupling(spec), *_of_the_end(spec)]
@@ -33,17 +34,6 @@ def contradictions(spec: RunSpec) -> list[str]:
     if spec.data.max_prompt_tokens >= spec.data.max_tokens:
         found.append("data.max_prompt_tokens: must be below data.max_tokens")
     return found
-
-
-def _of_evaluation(spec: RunSpec) -> Iterator[str]:
-    if spec.kind == "evaluate" and not spec.data.eval:
-        yield "data.eval: an evaluation needs at least one source of held-out rows"
-    samples = spec.evaluation.samples_per_prompt
-    if samples > 1 and spec.evaluation.temperature == 0:
-        yield (
-            f"evaluation.temperature: at 0 the {samples} answers to a prompt are one and the same; raise "
-            "it, or set evaluation.samples_per_prompt to 1"
-        )
 
 
 def _of_placement(spec: RunSpec) -> Iterator[str]:
@@ -96,13 +86,23 @@ def _of_placement(spec: RunSpec) -> Iterator[str]:
         )
 
 
-def _of_rewards(spec: RunSpec) -> Iterator[str]:
-    if spec.online and not spec.rewards:
-        yield f"rewards: {_tag(spec.objective)} learns from rewards; add at least one"
+def _of_labels(spec: RunSpec) -> Iterator[str]:
     labels = [reward.label for reward in spec.rewards]
     doubled = sorted({label for label in labels if labels.count(label) > 1})
     if doubled:
         yield f"rewards: two are called {', '.join(doubled)}; give one a name"
+
+
+def _of_rewards(spec: RunSpec) -> Iterator[str]:
+    if spec.online and not spec.rewards:
+        yield f"rewards: {_tag(spec.objective)} learns from rewards; add at least one"
+    if spec.online:
+        for reward in spec.rewards:
+            if reward.reads:
+                yield (
+                    f"rewards: {reward.label} says how likely the policy finds a text, whatever it answers, so "
+                    "that there is nothing to learn from it; use it at evaluation"
+                )
 
 
 def _of_rollouts(spec: RunSpec) -> Iterator[str]:
@@ -165,8 +165,8 @@ def _of_written_answers(spec: RunSpec) -> Iterator[str]:
     for name, off in (("top_p", 1), ("top_k", 0), ("min_p", 0)):
         if getattr(rollout, name) != off:
             yield (
-                f"rollout.{name}: {tag} samples at evaluation only, and that from the whole "
-                f"distribution; set it to {off}"
+                f"rollout.{name}: {tag} samples at evaluation only, for which there is evaluation.{name}; "
+                f"set it to {off}"
             )
 
 
@@ -206,7 +206,14 @@ def _of_reward_models(spec: RunSpec) -> Iterator[str]:
         yield f'adapter.type: {tag} trains the whole model and its score head; set it to "none"'
     sampling = {
         "rollout": ("group_size", "max_new_tokens", "temperature"),
-        "evaluation": ("samples_per_prompt", "max_new_tokens", "temperature"),
+        "evaluation": (
+            "samples_per_prompt",
+            "max_new_tokens",
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+        ),
     }
     for section, names in sampling.items():
         given = getattr(spec, section)

@@ -20,8 +20,9 @@ JOURNALS: dict[Source, str] = {
 }
 
 EventType = Literal[
-    "status", "metrics", "sample", "log", "checkpoint", "alert", "heartbeat", "spans"
-]
+    "status", "metrics", "sample", "log", "checkpoint", "alert", "heartbeat", "spans",
+    "answer", "reading", "judgement",
+]  # fmt: skip
 """
 status      state, phase, step, total_steps, cause, message, expect_next_in (s), data
 metrics     step, values {name: number}
@@ -32,6 +33,10 @@ alert       level "info" | "warning" | "error", code, message, step
 heartbeat   phase, step, expect_next_in (s)
 spans       step, process, steps (that it stands for), start (Unix, s), spans [[phase, from, to]] (s behind start),
             folded (how many were added up)
+answer      item, index, text, token_ids, logps, tokens, finish_reason, problem, scores {label: {value, problem}},
+            scorers {label: digest}, sampling (digest): one answer of an evaluation, `trainer.answering` names it
+reading     item, index, model (digest of its author), logps, problem, sampling: an answer as this model reads it
+judgement   item, index, left, right, repeat, outcome, problem, said, judge (digest): what a judge said of a pair
 Every event also has seq (its line number, from 1) and time (Unix, s).
 """
 

@@ -200,6 +200,17 @@ class Advantage(Method):
         return None
 
 
+class Unscorable(ValueError):
+    """Why an answer cannot be scored: raised by `Reward.score`, or given in the place of a score.
+
+    Training leaves the answer out of its means; an evaluation that keeps every answer tells the reason.
+    """
+
+
+class Unavailable(ConnectionError):
+    """A service that scoring needs is gone: the run ends, and goes on there when it is resumed."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """One sampled answer, as a reward sees it."""
@@ -215,6 +226,9 @@ class Answer:
     token_ids: Sequence[int] = ()
     vocabulary: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
     """Token -> id: what those ids mean. One object for all answers of a policy."""
+    read: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False, compare=False)
+    """Column -> log-probability of each token of its text, the end token included, had the policy been made to
+    answer with it (temperature 1, nothing left out): of the columns that `Reward.reads` names."""
 
 
 class Reward(Method):
@@ -230,22 +244,41 @@ class Reward(Method):
     """How many answers `scores` takes; a run can be stopped between two calls."""
     time_limit: ClassVar[float] = 300.0
     """Seconds after which a call of `scores` counts as hung, and ends the run."""
+    better: ClassVar[Literal["higher", "lower", ""]] = "higher"
+    """Which scores are better; "" where neither is."""
 
     @property
     def label(self) -> str:
         """The name used in metrics."""
         return self.name or str(getattr(self, "type", ""))
 
+    @property
+    def reads(self) -> str:
+        """The column whose text the policy reads as if it were the answer (`Answer.read`); "" for none.
+
+        Such a score says something of the policy, whatever was sampled: evaluations only can use it.
+        """
+        return ""
+
     def prepare(self) -> None:
         """Load what scoring needs, before the run begins. Raises ValueError that says what to change."""
 
     @abstractmethod
     def score(self, answer: Answer) -> float | None:
-        """The score, or None when this answer cannot be scored (it is then left out of the means)."""
+        """The score, or None when this answer cannot be scored (it is then left out of the means).
 
-    def scores(self, answers: Sequence[Answer]) -> list[float | None]:
+        Raises Unscorable instead of None where it can tell why.
+        """
+
+    def scores(self, answers: Sequence[Answer]) -> Sequence[float | Unscorable | None]:
         """The scores of at most `at_once` answers: for rewards whose batches cost less than their parts."""
-        return [self.score(answer) for answer in answers]
+        found: list[float | Unscorable | None] = []
+        for answer in answers:
+            try:
+                found.append(self.score(answer))
+            except Unscorable as reason:
+                found.append(reason)
+        return found
 
 
 class Curriculum(Method):
@@ -321,10 +354,6 @@ class Transform(Method):
     @abstractmethod
     def apply(self, rows: Sequence[Row]) -> list[Row]:
         """The new rows. Raises ValueError that names the missing column."""
-
-
-class Evaluator(Method):
-    """A measurement beside the reward, taken at evaluation."""
 
 
 class Diagnostic(Method):

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 
 from pydantic import Field
 
+from trainer.chat_service import ChatService, NoAnswer, side_by_side
 from trainer.methods import (
     Adapter,
     Advantage,
     Answer,
     Curriculum,
     Diagnostic,
-    Evaluator,
     Guidance,
     Loss,
     Method,
@@ -38,7 +38,10 @@ from trainer.methods import (
     Schedule,
     Source,
     Transform,
+    Unavailable,
+    Unscorable,
 )
+from trainer.rulings import Evaluator, Pair, Ruling
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -49,6 +52,7 @@ __all__ = [
     "Adapter",
     "Advantage",
     "Answer",
+    "ChatService",
     "Curriculum",
     "Diagnostic",
     "Evaluator",
@@ -56,16 +60,22 @@ __all__ = [
     "Loss",
     "Method",
     "Need",
+    "NoAnswer",
     "Objective",
     "Optimizer",
     "Outcomes",
+    "Pair",
     "Reward",
     "Row",
+    "Ruling",
     "Schedule",
     "Source",
     "Transform",
+    "Unavailable",
+    "Unscorable",
     "family",
     "hashes",
+    "side_by_side",
     "union",
 ]
 

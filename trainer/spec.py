@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from trainer import registry
 from trainer.contradictions import contradictions
 from trainer.correction import Correction
+from trainer.evaluation import Evaluation
 from trainer.methods import BASIC
 from trainer.problems import Problem, SpecError, problems_of, under
 from trainer.rollout import Rollout
@@ -204,20 +205,6 @@ class Budget(Section):
         if not (self.max_steps or self.max_epochs or self.max_minutes):
             raise ValueError("the run would never end: set max_steps, max_epochs or max_minutes")
         return self
-
-
-class Evaluation(Section):
-    """When the model is measured on held-out rows."""
-
-    every_steps: int = Field(50, ge=0, json_schema_extra={**BASIC, "live": True})
-    """Steps between evaluations, besides one at the start and one at the end; 0 keeps those two only.
-    Unit: steps."""
-    samples_per_prompt: int = Field(1, ge=1, le=256)
-    """Answers sampled for each held-out prompt; above 1, pass@k is reported too."""
-    temperature: float = Field(1.0, ge=0, le=10)
-    """Sampling temperature at evaluation; 0 is greedy."""
-    max_new_tokens: int = Field(0, ge=0)
-    """Longest answer at evaluation; 0 takes the rollout's. Unit: tokens."""
 
 
 class CheckpointPolicy(Section):

@@ -9,7 +9,7 @@ from ninja.parser import Parser
 from ninja.renderers import BaseRenderer
 from ninja.responses import NinjaJSONEncoder
 
-from orchestrator.services.entries import storable
+from orchestrator.services.event_fields import storable
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

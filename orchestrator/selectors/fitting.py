@@ -167,6 +167,9 @@ def methods_of(spec: dict[str, Any]) -> set[str]:
         if isinstance(spec.get(section), dict) and "type" in spec[section]
     }
     used |= {f"rewards/{reward['type']}" for reward in spec.get("rewards", [])}
+    judge = (spec.get("evaluation") or {}).get("judge") or {}
+    if "type" in judge:
+        used.add(f"evaluators/{judge['type']}")
     used |= {f"diagnostics/{name}" for name in spec.get("diagnostics", [])}
     built_in = registry.family("data")
     for source in data_sources(spec):

@@ -10,7 +10,8 @@ from orchestrator.selectors.spec_schema import objective_of
 if TYPE_CHECKING:
     from trainer.catalog import Entry
 
-_SAMPLING = ("samples_per_prompt", "temperature", "max_new_tokens")
+_SAMPLING = ("samples_per_prompt", "temperature", "max_new_tokens", "top_p", "top_k", "min_p")
+_OF_EVALUATIONS = ("evaluation.answers", "evaluation.readings", "evaluation.judge")
 _WITHOUT_ROLLOUTS = ("batch.updates_per_rollout", "batch.minibatches")
 _TRUNCATION = ("rollout.top_p", "rollout.top_k", "rollout.min_p")
 _OF_ANSWERS = ("rewards", "adapter", "rollout", *(f"evaluation.{name}" for name in _SAMPLING))
@@ -60,6 +61,8 @@ def silence(path: str, facts: Facts) -> str:
     """Why the part at `path` has no effect, as a sentence; "" when it has one."""
     if facts.kind == "evaluate":
         return "An evaluation trains nothing." if path in _TRAINING else ""
+    if path in _OF_EVALUATIONS:
+        return "Only a run of kind evaluate does this."
     learns = facts.objective.learns_from if facts.objective else ""
     if path in _OF_ANSWERS and facts.scores:
         if path == "adapter":
@@ -85,7 +88,7 @@ def silence(path: str, facts: Facts) -> str:
             f"{facts.name} learns from {learns or 'rollouts'}, not from demonstrated conversations."
         )
     if path in _TRUNCATION and not facts.online:
-        return "Evaluation samples from the whole distribution."
+        return "Evaluation has settings of its own for this."
     if path == "reference" and facts.objective and "reference" not in facts.objective.needs:
         return f"{facts.name} compares with no reference model."
     return ""

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.services.entries import storable, text_storable
+from orchestrator.services.event_fields import storable, text_storable
 from trainer.conversations import is_chat
 from trainer.tables import format_of, table_rows
 

@@ -18,7 +18,7 @@ from django.db import connection, transaction
 from orchestrator.models import Dataset, Role
 from orchestrator.selectors.datasets import dataset_path, folder, runs_in_progress
 from orchestrator.services.dataset_look import COLUMN_NAME_MOST, file_look
-from orchestrator.services.entries import text_storable
+from orchestrator.services.event_fields import text_storable
 from orchestrator.uploads import upload_most
 from trainer.tables import ending_of
 

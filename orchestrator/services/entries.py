@@ -7,26 +7,33 @@ its push is stored.
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from trainer.events import JOURNALS, number_decode, number_encode
+from orchestrator.services.answer_entries import answer_read, judgement_read, reading_read
+from orchestrator.services.event_fields import (
+    CONTROL,
+    integer,
+    is_count,
+    number_or_none,
+    numbers,
+    shown,
+    storable,
+    text,
+    text_storable,
+)
+from trainer.events import JOURNALS, number_decode
 from trainer.spans import LABEL_LENGTH, LINE_SPANS_MOST
 
 FRAME_BYTES = 1 << 20
 NAMES_PER_STEP = 2000
 NAME_LENGTH = 200
-NESTING = 64
-INTEGER_END = 2**63
 TIME_END = 1e11  # seconds; year 5138
 
 FACTS = frozenset({"status", "checkpoint", "alert", "heartbeat"})
 """Events that change what is known of the run; `services.outcomes` applies them."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+OF_ANSWERS = ("answer", "reading", "judgement")
+"""Events of an evaluation; `services.answers` stores them where the run works for a comparison."""
 
 
 class PushError(ValueError):
@@ -53,6 +60,9 @@ class Push:
     log: list[dict[str, Any]] = field(default_factory=list)
     spans: list[dict[str, Any]] = field(default_factory=list)
     facts: list[dict[str, Any]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+    readings: list[dict[str, Any]] = field(default_factory=list)
+    judgements: list[dict[str, Any]] = field(default_factory=list)
     expect_next_in: float | None = None
     """The newest promise that came with metrics."""
 
@@ -60,9 +70,9 @@ class Push:
 def push_read(*, source: str, first: int, events: list[Any]) -> Push:
     """The entries of a push. Raises PushError when any event of it is faulty."""
     if source not in JOURNALS:
-        raise PushError(f"'{_shown(source)}' is not a source; use {', '.join(JOURNALS)}")
-    if not _is_count(first) or first < 1:
-        raise PushError(f"first is {_shown(first)}; it must be the seq of the first event, from 1")
+        raise PushError(f"'{shown(source)}' is not a source; use {', '.join(JOURNALS)}")
+    if not is_count(first) or first < 1:
+        raise PushError(f"first is {shown(first)}; it must be the seq of the first event, from 1")
     if not isinstance(events, list):
         raise PushError("events must be a list")
     push = Push()
@@ -71,15 +81,15 @@ def push_read(*, source: str, first: int, events: list[Any]) -> Push:
         try:
             _event_read(push, source, seq, event)
         except (ValueError, OverflowError, RecursionError) as error:
-            raise PushError(f"event {seq} of {source}: {_shown(error, 200)}") from error
+            raise PushError(f"event {seq} of {source}: {shown(error, 200)}") from error
     return push
 
 
 def _event_read(push: Push, source: str, seq: int, event: Any) -> None:
     if not isinstance(event, dict):
         raise ValueError("it must be a JSON object")
-    if not _is_count(event.get("seq")) or event["seq"] != seq:
-        raise ValueError(f"its seq is {_shown(event.get('seq'))}; events of a push are consecutive")
+    if not is_count(event.get("seq")) or event["seq"] != seq:
+        raise ValueError(f"its seq is {shown(event.get('seq'))}; events of a push are consecutive")
     time = number_decode(event.get("time"))
     if not 0 <= time < TIME_END:
         raise ValueError(f"its time {time} is not Unix time in seconds")
@@ -88,6 +98,8 @@ def _event_read(push: Push, source: str, seq: int, event: Any) -> None:
         _metrics_read(push, source, event, time)
     elif kind == "sample":
         push.samples.append(_sample_read(source, event))
+    elif kind in OF_ANSWERS:
+        _of_answers(push, source, kind, event)
     elif kind == "log":
         push.log += _log_read(source, event, time)
     elif kind == "spans":
@@ -95,14 +107,25 @@ def _event_read(push: Push, source: str, seq: int, event: Any) -> None:
     elif isinstance(kind, str) and kind in FACTS:
         push.facts.append(_fact_read(event))
     else:
-        raise ValueError(f"'{_shown(kind)}' is not a type of event that this server knows")
+        raise ValueError(f"'{shown(kind)}' is not a type of event that this server knows")
+
+
+def _of_answers(push: Push, source: str, kind: str, event: dict[str, Any]) -> None:
+    if source != "samples":
+        raise ValueError(f"'{kind}' belongs in the samples journal")
+    if kind == "answer":
+        push.answers.append(answer_read(event))
+    elif kind == "reading":
+        push.readings.append(reading_read(event))
+    else:
+        push.judgements.append(judgement_read(event))
 
 
 def _metrics_read(push: Push, source: str, event: dict[str, Any], time: float) -> None:
     # Points and their cursor share one numbering: two sources would collide.
     if source != "trainer":
         raise ValueError("metrics belong in the trainer's journal")
-    step = _integer(event, "step")
+    step = integer(event, "step")
     values = event.get("values")
     if not isinstance(values, dict):
         raise ValueError("values must be an object of numbers by metric name")
@@ -122,16 +145,16 @@ def _metrics_read(push: Push, source: str, event: dict[str, Any], time: float) -
 
 def _names_check(names: tuple[str, ...]) -> None:
     for key in names:
-        if not 0 < len(key) <= NAME_LENGTH or _CONTROL.search(key):
+        if not 0 < len(key) <= NAME_LENGTH or CONTROL.search(key):
             raise ValueError(
-                f"'{_shown(key)}' is not a metric name: 1 to {NAME_LENGTH} characters, no controls"
+                f"'{shown(key)}' is not a metric name: 1 to {NAME_LENGTH} characters, no controls"
             )
 
 
 def _fact_read(event: dict[str, Any]) -> dict[str, Any]:
     for name in ("step", "total_steps", "bytes"):
         if name in event or (event["type"], name) == ("checkpoint", "step"):
-            _integer(event, name)
+            integer(event, name)
     for name in ("state", "phase", "cause", "message", "path", "sha256", "level", "code"):
         if not isinstance(event.get(name, ""), str):
             raise ValueError(f"{name} must be a text")
@@ -165,19 +188,19 @@ def _sample_read(source: str, event: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("rewards must be an object of numbers by reward")
     return {
         "seq": event["seq"],
-        "step": _integer(event, "step"),
+        "step": integer(event, "step"),
         "prompt_id": _short_id(event.get("prompt_id", "")),
-        "group": _integer(event, "group"),
-        "prompt": _text(event.get("prompt", "")),
-        "completion": _text(event.get("completion", "")),
-        "finish_reason": _text(event.get("finish_reason") or "")[:16],
-        "reward": _number_or_none(event.get("reward")),
+        "group": integer(event, "group"),
+        "prompt": text(event.get("prompt", "")),
+        "completion": text(event.get("completion", "")),
+        "finish_reason": text(event.get("finish_reason") or "")[:16],
+        "reward": number_or_none(event.get("reward")),
         "rewards": storable(rewards),
-        "advantage": _number_or_none(event.get("advantage")),
+        "advantage": number_or_none(event.get("advantage")),
         "policy_version": None
         if event.get("policy_version") is None
-        else _integer(event, "policy_version"),
-        "tokens": {name: _numbers(event, name) for name in ("token_ids", "logps")},
+        else integer(event, "policy_version"),
+        "tokens": {name: numbers(event, name) for name in ("token_ids", "logps")},
     }
 
 
@@ -203,18 +226,18 @@ def _spans_read(source: str, event: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"spans must be a list of at most {LINE_SPANS_MOST} [phase, from, to]")
     return {
         "seq": event["seq"],
-        "step": _integer(event, "step"),
+        "step": integer(event, "step"),
         "process": _label(event.get("process"), "process"),
-        "steps": _integer({"steps": 1, **event}, "steps"),
+        "steps": integer({"steps": 1, **event}, "steps"),
         "start": start,
         "spans": [_span(span) for span in spans],
-        "folded": min(_integer({"folded": 0, **event}, "folded"), 2**31 - 1),
+        "folded": min(integer({"folded": 0, **event}, "folded"), 2**31 - 1),
     }
 
 
 def _span(span: Any) -> list[Any]:
     if not isinstance(span, list) or len(span) != 3:
-        raise ValueError(f"{_shown(span)} is not a span; use [phase, from, to]")
+        raise ValueError(f"{shown(span)} is not a span; use [phase, from, to]")
     begin, end = number_decode(span[1]), number_decode(span[2])
     if not 0 <= begin <= end < TIME_END:
         raise ValueError(f"a span from {begin} to {end}: both are seconds since start, in order")
@@ -222,73 +245,16 @@ def _span(span: Any) -> list[Any]:
 
 
 def _label(value: Any, name: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= LABEL_LENGTH or _CONTROL.search(value):
+    if not isinstance(value, str) or not 0 < len(value) <= LABEL_LENGTH or CONTROL.search(value):
         raise ValueError(
-            f"{name} is {_shown(value)!r}; it must be 1 to {LABEL_LENGTH} characters, no controls"
+            f"{name} is {shown(value)!r}; it must be 1 to {LABEL_LENGTH} characters, no controls"
         )
     return value
 
 
-def text_storable(text: str) -> str:
-    """Text that PostgreSQL takes: NUL and lone surrogates become the visible U+FFFD."""
-    return _UNSTORABLE.sub("\ufffd", text)
-
-
-def storable(value: Any, depth: int = 0) -> Any:
-    """JSON data that PostgreSQL takes: texts as above, non-finite numbers as their strings.
-
-    Raises ValueError for data nested so deeply that whoever reads it might fail.
-    """
-    if depth > NESTING:
-        raise ValueError(f"it is nested more than {NESTING} levels deep")
-    if isinstance(value, str):
-        return text_storable(value)
-    if isinstance(value, float):
-        return number_encode(value)
-    if isinstance(value, dict):
-        return {text_storable(str(key)): storable(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [storable(item, depth + 1) for item in value]
-    return value
-
-
-def _integer(event: dict[str, Any], name: str) -> int:
-    value = event.get(name)
-    if not _is_count(value):
-        raise ValueError(f"{name} is {_shown(value)}; it must be a whole number from 0")
-    return int(value)  # type: ignore[arg-type]
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < INTEGER_END
-
-
-def _number_or_none(value: Any) -> float | None:
-    return None if value is None else number_decode(value)
-
-
-def _numbers(event: dict[str, Any], name: str) -> list[float | str | None]:
-    values = event.get(name) or []
-    if not isinstance(values, list):
-        raise ValueError(f"{name} must be a list of numbers")
-    return [value if value is None else number_encode(number_decode(value)) for value in values]
-
-
-def _text(value: Any) -> str:
-    """A text; a prompt of chat messages is kept as its JSON."""
-    if not isinstance(value, str):
-        value = json.dumps(storable(value), ensure_ascii=False)
-    return text_storable(value)
-
-
 def _short_id(value: Any) -> str:
     """A prompt's id in 64 characters: a longer one keeps its beginning and a hash of the whole."""
-    text = _text(value) if value is not None else ""
-    if len(text) <= 64:
-        return text
-    return f"{text[:47]}~{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def _shown(value: Any, most: int = 60) -> str:
-    """Something that arrived, short and without control characters, for an error sentence."""
-    return _CONTROL.sub("\ufffd", str(value)[:most])
+    whole = text(value) if value is not None else ""
+    if len(whole) <= 64:
+        return whole
+    return f"{whole[:47]}~{hashlib.sha256(whole.encode()).hexdigest()[:16]}"

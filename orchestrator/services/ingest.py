@@ -12,6 +12,7 @@ from django.utils import timezone
 from orchestrator.models import Attempt, LogLine, Run, Sample, State, StepSpans, Stream
 from orchestrator.selectors.wants import want_of
 from orchestrator.selectors.wire import execute
+from orchestrator.services.answers import answers_store
 from orchestrator.services.entries import PushError, push_read
 from orchestrator.services.hints import hint
 from orchestrator.services.outcomes import events_apply
@@ -61,6 +62,7 @@ def _apply(run_id: str, attempt: int, source: str, push: Push, first: int, count
         if first != stream.cursor + 1 or not count:
             return Ack(stream.cursor, False, want_of(run, attempt))
         _rows_store(run_id, attempt, source, push)
+        answers_store(run_id=run_id, push=push)
         if push.facts or not _in_touch(run):
             events_apply(run=run, attempt=attempt, source=source, events=push.facts)
         _newest_note(run, attempt, push)

@@ -44,6 +44,41 @@ def sample(seq: int, **fields: Any) -> dict[str, Any]:
     }
 
 
+def answer(seq: int, item: str = "a" * 64, index: int = 0, **fields: Any) -> dict[str, Any]:
+    """An answer of an evaluation, as its samples journal holds it."""
+    return {
+        "seq": seq,
+        "time": T0 + seq,
+        "type": "answer",
+        "item": item,
+        "index": index,
+        "text": "2",
+        "token_ids": [5, 6],
+        "logps": [-0.5, -0.25],
+        "tokens": 2,
+        "finish_reason": "stop",
+        "problem": "",
+        "scores": {"exact-match": {"value": 1.0, "problem": ""}},
+        "scorers": {"exact-match": "e" * 64},
+        "sampling": "5" * 64,
+        **fields,
+    }
+
+
+def reading(seq: int, item: str = "a" * 64, index: int = 0, **fields: Any) -> dict[str, Any]:
+    """A reading of another model's answer."""
+    where = {"item": item, "index": index, "model": "b" * 64}
+    head = {"seq": seq, "time": T0 + seq, "type": "reading"}
+    return {**head, **where, "logps": [-1.5, -0.75], "problem": "", **fields}
+
+
+def judgement(seq: int, item: str = "a" * 64, index: int = 0, **fields: Any) -> dict[str, Any]:
+    """What a judge said of two answers."""
+    head = {"seq": seq, "time": T0 + seq, "type": "judgement", "item": item, "index": index}
+    sides = {"left": "one", "right": "two", "repeat": 0, "judge": "d" * 64}
+    return {**head, **sides, "outcome": "left", "problem": "", "said": "[[A]]", **fields}
+
+
 def spans(seq: int, step: int, *parts: tuple[str, float], **fields: Any) -> dict[str, Any]:
     """A line of spans: phases with their seconds, one behind the other, from T0 + 10 times the step on."""
     found, at = [], 0.0

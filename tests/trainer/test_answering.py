@@ -80,6 +80,7 @@ def test_another_way_of_sampling_has_another_digest(change: dict[str, Any]) -> N
 def test_a_spec_tells_how_its_evaluation_samples() -> None:
     raw = {
         "kind": "evaluate",
+        "data": {"eval": [{"source": "noisy-sort"}]},
         "rewards": [{"type": "exact-match"}],
         "evaluation": {"temperature": 0.5, "max_new_tokens": 7},
     }

@@ -73,6 +73,8 @@ class Part:
     rows: list[Row]
     examples: list[Example] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
+    left_out: dict[int, str] = field(default_factory=dict)
+    """Why rows, by their number, became no examples."""
 
 
 def parts_load(
@@ -104,9 +106,14 @@ def _name(source: DataSource, taken: set[str]) -> str:
 
 
 def parts_encode(
-    parts: Sequence[Part], policy: Policy, data: Data, learns_from: LearnsFrom
+    parts: Sequence[Part],
+    policy: Policy,
+    data: Data,
+    learns_from: LearnsFrom,
+    *,
+    may_be_empty: bool = False,
 ) -> None:
-    """Encode the rows and apply the length limits. Raises ValueError when nothing is left."""
+    """Encode the rows and apply the length limits. Raises ValueError when nothing is left, unless that may be."""
     by_turns = learns_from == "demonstrations" and data.train_on == "assistant"
     for part in parts:
         chats = [
@@ -124,7 +131,8 @@ def parts_encode(
                 part.examples.append(fitted)
             else:
                 part.dropped[str(fitted)] = part.dropped.get(str(fitted), 0) + 1
-        if not part.examples:
+                part.left_out[index] = str(fitted)
+        if not part.examples and not may_be_empty:
             raise ValueError(
                 f"{part.name}: no row is left "
                 f"({', '.join(f'{why}: {count}' for why, count in part.dropped.items())})"

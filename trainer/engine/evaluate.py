@@ -23,7 +23,7 @@ from trainer.engine.seeds import sample_keys
 from trainer.engine.sharding import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from trainer.engine.dataset import Example, Part
     from trainer.engine.loop import Learner
@@ -59,18 +59,10 @@ class Evaluation:
 
     def values(self, step: int) -> dict[str, float]:
         """`eval/SOURCE/...` of every source, and `eval/...`: the mean by the sources' weights."""
-        found: dict[str, float] = {}
-        weighted: dict[str, tuple[float, float]] = {}
         with torch.no_grad(), whole(self.policy, self.session.ranks):
-            for part in self.parts:
-                values = self._of_part(part, step)
-                found |= {f"eval/{part.name}/{key}": value for key, value in values.items()}
-                for key, value in values.items():
-                    total, weight = weighted.get(key, (0.0, 0.0))
-                    share = part.source.weight
-                    weighted[key] = (total + share * value, weight + share)
+            found = by_weight(self.parts, lambda part: self._of_part(part, step))
         self.policy.generator.rest()
-        return found | {f"eval/{key}": total / weight for key, (total, weight) in weighted.items()}
+        return found
 
     def _of_part(self, part: Part, step: int) -> dict[str, float]:
         values: dict[str, float] = {}
@@ -130,10 +122,7 @@ class Evaluation:
     def _sampled(self, part: Part, step: int) -> dict[str, float]:
         spec, means, ranks = self.spec, Means(), self.session.ranks
         per_prompt = spec.evaluation.samples_per_prompt
-        how = Sampling(
-            spec.evaluation.max_new_tokens or spec.rollout.max_new_tokens,
-            spec.evaluation.temperature,
-        )
+        how = sampling_at(spec)
         for first in range(0, len(part.examples), SLICE):
             # Each rank samples and scores its part of a slice.
             mine = ranks.share(len(part.examples[first : first + SLICE]))
@@ -147,7 +136,14 @@ class Evaluation:
                 budget=SAMPLING_FACTOR * spec.batch.tokens_per_microbatch,
                 tick=self.session.tick,
             )
-            scored = score(self.policy, spec.rewards, piece, sampled, self.session.tick)
+            scored = score(
+                self.policy,
+                spec.rewards,
+                piece,
+                sampled,
+                self.session.tick,
+                budget=spec.batch.tokens_per_microbatch,
+            )
             for total in scored.totals:
                 if not math.isnan(total):
                     means.add("reward", total, 1)
@@ -158,7 +154,7 @@ class Evaluation:
             for item in sampled:
                 means.add("mean_length", len(item.tokens), 1)
                 means.add("clipped_ratio", float(item.finish_reason == "length"), 1)
-            _add_accuracy(means, scored.correct, per_prompt)
+            add_accuracy(means, scored.correct, per_prompt)
             if first == 0 and not spec.online:
                 zeros = [0.0] * len(sampled)
                 versions = [step] * len(sampled)
@@ -186,7 +182,35 @@ def _slices(examples: Sequence[Example]) -> list[Sequence[Example]]:
     return [examples[first : first + SLICE] for first in range(0, len(examples), SLICE)]
 
 
-def _add_accuracy(means: Means, correct: Sequence[bool | None], per_prompt: int) -> None:
+def by_weight(
+    parts: Sequence[Part], values_of: Callable[[Part], Mapping[str, float]]
+) -> dict[str, float]:
+    """`eval/SOURCE/...` of every source, and `eval/...`: the mean by the sources' weights."""
+    found: dict[str, float] = {}
+    weighted: dict[str, tuple[float, float]] = {}
+    for part in parts:
+        values, share = values_of(part), part.source.weight
+        found |= {f"eval/{part.name}/{key}": value for key, value in values.items()}
+        for key, value in values.items():
+            total, weight = weighted.get(key, (0.0, 0.0))
+            weighted[key] = (total + share * value, weight + share)
+    return found | {f"eval/{key}": total / weight for key, (total, weight) in weighted.items()}
+
+
+def sampling_at(spec: RunSpec) -> Sampling:
+    """How an evaluation draws."""
+    asked = spec.evaluation
+    return Sampling(
+        asked.max_new_tokens or spec.rollout.max_new_tokens,
+        asked.temperature,
+        asked.top_p,
+        asked.top_k,
+        asked.min_p,
+    )
+
+
+def add_accuracy(means: Means, correct: Sequence[bool | None], per_prompt: int) -> None:
+    """Add accuracy and pass@k of answers, `per_prompt` of one prompt behind those of another."""
     for first in range(0, len(correct), per_prompt):
         known = [flag for flag in correct[first : first + per_prompt] if flag is not None]
         if not known:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainer.answering import vocabulary_digest
 from trainer.engine import checkpoint, randomness
 from trainer.engine.changes import Changes, past_of_all
 from trainer.engine.dataset import Cursor, dropped_summary, parts_encode, parts_load
@@ -16,9 +17,11 @@ from trainer.engine.evaluate import Evaluation
 from trainer.engine.failure import Failure, Verdict, bad_input
 from trainer.engine.generation import engine_pick, generator_make
 from trainer.engine.handing import hand_over
+from trainer.engine.judging import judge_pairs
 from trainer.engine.labels import LabelLearner
 from trainer.engine.load import device_pick, dtype_pick
 from trainer.engine.loop import Loop, best_metric
+from trainer.engine.measuring import keeps_every_item, measure
 from trainer.engine.models import Models
 from trainer.engine.online import OnlineLearner
 from trainer.engine.pairs import PairLearner
@@ -31,7 +34,6 @@ from trainer.engine.state import State
 from trainer.metrics import WARM_UP_PREFIX
 from trainer.rundir import write_atomic
 from trainer.several import processes_problems
-from trainer.spans import TRAINER
 from trainer.spec import spec_hash
 from trainer.specfile import spec_load
 
@@ -56,6 +58,8 @@ LEARNERS: dict[LearnsFrom, type[Learner]] = {
 
 def execute(session: Session, spec: RunSpec) -> Verdict:
     """Do what the spec says. Raises Halt or Failure when it ends otherwise."""
+    if spec.evaluation.judge is not None:
+        return judge_pairs(session, spec, spec.evaluation.judge)
     torch.set_num_threads(spec.resources.cpus)
     with bad_input():
         device = device_pick(spec.resources.gpus)
@@ -86,7 +90,7 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
     try:
         _announce(session, spec, policy, job, resumed, why)
         if spec.kind == "evaluate":
-            return job.evaluate(policy)
+            return measure(session, spec, policy, job.eval_parts)
         return job.train(policy, resumed)
     finally:
         policy.generator.close()
@@ -147,6 +151,8 @@ def _announce(
         "rollout_replicas": spec.rollout.replicas,
         "resumed_from": resumed.name if resumed else "",
     }
+    if spec.kind == "evaluate":
+        data["vocabulary"] = vocabulary_digest(policy.tokens)
     session.report.status("load", data=data, message=message)
     for remark in policy.remarks:
         session.report.alert("info", "model", remark)
@@ -185,8 +191,6 @@ class Job:
         self.warm_parts = [] if self.warm_spec is None else self._parts(self.warm_spec, "train")
         for reward in spec.rewards:
             reward.prepare()
-        if spec.kind == "evaluate" and not spec.rewards:
-            raise ValueError("rewards: an evaluation needs at least one reward to score answers by")
         self.models = Models(
             session,
             spec,
@@ -233,10 +237,11 @@ class Job:
 
     def encode(self, policy: Policy) -> None:
         """Encode the rows of training and evaluation."""
-        spec = self.spec
+        spec, keeps = self.spec, keeps_every_item(self.spec)
         for parts in (self.train_parts, self.eval_parts):
-            parts_encode(parts, policy, spec.data, self.learns_from)
-        _check_room(policy, spec, [*self.train_parts, *self.eval_parts])
+            parts_encode(parts, policy, spec.data, self.learns_from, may_be_empty=keeps)
+        if not keeps:
+            _check_room(policy, spec, [*self.train_parts, *self.eval_parts])
 
     def probe(self) -> list[int]:
         """A prompt of this run, by which an engine's weights are checked."""
@@ -347,20 +352,6 @@ class Job:
             prefix=WARM_UP_PREFIX if warm else "",
             peak_flops=ranks.size * _peak_flops(policy),
         )
-
-    def evaluate(self, policy: Policy) -> Verdict:
-        """Measure the model once."""
-        report = self.session.report
-        report.status("eval")
-        clock = self.session.clock
-        clock.lap()
-        evaluation = Evaluation(self.session, self.spec, policy, self.eval_parts, None)
-        with clock.part("eval"):
-            values = evaluation.values(0)
-        report.metrics(0, values)
-        clock.lap()
-        report.spans(0, TRAINER, clock.spans, folded=clock.folded)
-        return Verdict("finished", "finished", "evaluated")
 
 
 def _learner(objective: Objective) -> type[Learner]:

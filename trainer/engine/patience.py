@@ -23,6 +23,10 @@ LOOK = 0.5
 """Seconds between looks at a reward that is still working."""
 
 
+class TimedOut(Failure):
+    """A reward has worked for longer than it may."""
+
+
 class Patience:
     """Interrupts a reward to tick, and to give it up. Use as a context around the scoring of a batch."""
 
@@ -50,6 +54,7 @@ class Patience:
         """Around one call of a reward. Raises Failure when it takes longer than `seconds`, and whatever
         `tick` raised meanwhile, also where the reward's own code has caught it."""
         self._label, self._limit, self._end = label, seconds, time.monotonic() + seconds
+        self._raised = None
         self._inside = True
         try:
             yield
@@ -71,7 +76,7 @@ class Patience:
         try:
             self._tick()
             if time.monotonic() > self._end:
-                raise Failure(
+                raise TimedOut(
                     "bad-input",
                     f"rewards: {self._label} has worked for more than {self._limit:g} s on one call; "
                     "see why it hangs, or raise its `time_limit`",

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.progress import (
     BarColumn,
@@ -175,6 +175,13 @@ class Report:
         """Write samples to their own journal."""
         self._last_samples = time.monotonic()
         self.samples.extend("sample", list(samples))
+
+    def write_answers(
+        self, kind: Literal["answer", "reading", "judgement"], events: Sequence[dict[str, Any]]
+    ) -> None:
+        """Write what an evaluation found, beside the samples: all of it by a single write."""
+        if events:
+            self.samples.extend(kind, events)
 
     def checkpoint(self, **fields: Any) -> None:
         """Say that a checkpoint is complete."""

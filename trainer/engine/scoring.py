@@ -12,7 +12,8 @@ import torch
 from trainer.engine.encode import answer_text
 from trainer.engine.failure import Failure, Halt, verdict_of
 from trainer.engine.patience import Patience
-from trainer.methods import Answer
+from trainer.engine.readings import READ_TOKENS, columns_read
+from trainer.methods import Answer, Unavailable, Unscorable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,23 +50,12 @@ def score(
     examples: Sequence[Example],
     sampled: Sequence[Sampled],
     tick: Callable[[], None],
+    *,
+    budget: int = READ_TOKENS,
 ) -> Scored:
-    """Score every answer with every reward."""
-    texts = [answer_text(policy, item.tokens) for item in sampled]
-    prompts = [example.text for example in examples]
-    answers = [
-        Answer(
-            prompt=prompts[item.prompt],
-            text=text,
-            tokens=len(item.tokens),
-            finish_reason=item.finish_reason,
-            row=examples[item.prompt].row,
-            prompt_ids=examples[item.prompt].prompt,
-            token_ids=item.tokens,
-            vocabulary=policy.tokens,
-        )
-        for item, text in zip(sampled, texts, strict=True)
-    ]
+    """Score every answer with every reward; `budget` bounds the padded tokens that the policy reads at once."""
+    answers = answers_of(policy, rewards, examples, sampled, tick=tick, budget=budget)
+    texts = [answer.text for answer in answers]
     parts: dict[str, list[float | None]] = {}
     with Patience(tick) as patience:
         for reward in rewards:
@@ -79,12 +69,43 @@ def score(
     return Scored(texts, parts, _totals(rewards, parts, len(answers)), _correct(rewards, parts))
 
 
-def _scores(reward: Reward, answers: Sequence[Answer]) -> list[float | None]:
+def answers_of(
+    policy: Policy,
+    rewards: Sequence[Reward],
+    examples: Sequence[Example],
+    sampled: Sequence[Sampled],
+    *,
+    tick: Callable[[], None],
+    budget: int,
+) -> list[Answer]:
+    """The answers as rewards see them; `Sampled.prompt` is the place of an answer's example."""
+    prompts = [example.text for example in examples]
+    columns = sorted({reward.reads for reward in rewards} - {""})
+    read = columns_read(policy, examples, columns, tick=tick, budget=budget)
+    return [
+        Answer(
+            prompt=prompts[item.prompt],
+            text=answer_text(policy, item.tokens),
+            tokens=len(item.tokens),
+            finish_reason=item.finish_reason,
+            row=examples[item.prompt].row,
+            prompt_ids=examples[item.prompt].prompt,
+            token_ids=item.tokens,
+            vocabulary=policy.tokens,
+            read=read[item.prompt],
+        )
+        for item in sampled
+    ]
+
+
+def _scores(reward: Reward, answers: Sequence[Answer]) -> Sequence[float | Unscorable | None]:
     """The scores of some answers. A reward is anybody's code: its error is told under its name."""
     try:
         return reward.scores(answers)
     except (Halt, Failure, MemoryError):
         raise
+    except Unavailable as error:
+        raise Failure("bad-input", f"rewards: {reward.label}: {error}") from error
     except Exception as error:
         if verdict_of(error).cause != "crash":
             raise
@@ -94,9 +115,11 @@ def _scores(reward: Reward, answers: Sequence[Answer]) -> list[float | None]:
         raise Failure("crash", f"The reward {reward.label} raised {name}") from error
 
 
-def _known(value: float | None) -> float | None:
+def _known(value: float | Unscorable | None) -> float | None:
     # NaN from a reward means the same as None: it could not say.
-    return None if value is None or math.isnan(value) else float(value)
+    if value is None or isinstance(value, Unscorable) or math.isnan(value):
+        return None
+    return float(value)
 
 
 def _totals(

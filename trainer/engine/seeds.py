@@ -7,9 +7,13 @@ Legend: P prompts, S samples of each.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Words = npt.NDArray[np.uint64]
 
@@ -30,6 +34,18 @@ def sample_keys(seed: int, purpose: str, step: int, prompts: list[int], samples:
     sample_1S = np.arange(samples, dtype=np.uint64)[None, :]
     key = _mix(key + (prompt_P1 + np.uint64(1)) * _GOLDEN)
     return _mix(key + (sample_1S + np.uint64(1)) * _GOLDEN)
+
+
+def answer_keys(seed: int, items: Sequence[str], samples: Sequence[int]) -> Words:
+    """One key per answer, shape (items, samples), by what is asked: seed, digest of the item, number of the
+    sample. Neither the model nor the place of the prompt among others has a part in it."""
+    digests = [
+        hashlib.blake2b(f"{seed}/answer/{item}".encode(), digest_size=8).digest() for item in items
+    ]
+    words = [int.from_bytes(digest, "little") for digest in digests]
+    item_P1 = np.array(words, dtype=np.uint64)[:, None]
+    sample_1S = np.asarray(samples, dtype=np.uint64)[None, :]
+    return _mix(item_P1 + (sample_1S + np.uint64(1)) * _GOLDEN)
 
 
 def uniforms(keys: Words, count: int) -> npt.NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -63,3 +64,15 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(Report, "metrics", metrics)
 
     return arrange
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., str]:
+    """Write rows to a file; gives the override that evaluates on them."""
+
+    def write(rows: list[dict[str, Any]], name: str = "rows") -> str:
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return f'data.eval=[{{ source = "{path}" }}]'
+
+    return write
