@@ -8,6 +8,7 @@ from django.conf import settings
 from orchestrator.data_dir import alive_path
 from orchestrator.node.launch import order_take
 from orchestrator.services import compaction, placement, retention, store_keeper
+from orchestrator.services.promotions import promotions_settle
 from orchestrator.services.pulse import pulse_touch
 from orchestrator.services.removals import removals_work
 from orchestrator.services.spans import spans_trim
@@ -46,6 +47,12 @@ def pack() -> int:
 def remove() -> None:
     """Go on with deleting runs."""
     removals_work()
+
+
+@shared_task
+def promote() -> None:
+    """Decide about promotions whose comparisons lack nothing any more."""
+    promotions_settle()
 
 
 @shared_task
