@@ -39,6 +39,8 @@ ROUTERS = (
     "datasets",
     "ballots",
     "ratings",
+    "comparisons",
+    "comparison_reports",
 )
 
 
