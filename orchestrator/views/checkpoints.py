@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET
 from orchestrator.models import Role
 from orchestrator.selectors import checkpoint_rows
 from orchestrator.selectors.checkpoints import checkpoint_get
+from orchestrator.selectors.comparisons import comparisons_list
 from orchestrator.services.checkpoint_listing import checkpoint_listing
 from orchestrator.services.checkpoints import in_store
 from orchestrator.views.query import query_text, query_whole
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PER_PAGE = 50
 PAGES_MOST = 100_000
+COMPARED_SHOWN = 5
 
 
 @require_GET
@@ -52,8 +54,11 @@ def one(request: HttpRequest, checkpoint_id: str) -> HttpResponse:
     checkpoint = checkpoint_get(checkpoint_id)
     if checkpoint is None:
         raise Http404("there is no such checkpoint")
+    compared, compared_count = comparisons_list(checkpoint=checkpoint.pk, per_page=COMPARED_SHOWN)
     context: dict[str, Any] = {
         "checkpoint": checkpoint,
+        "compared": compared,
+        "compared_count": compared_count,
         "best": checkpoint_rows.checkpoint_marks(checkpoint),
         "metrics": sorted(checkpoint.metrics.items()),
         "may_launch": request.user.has_role(Role.OPERATOR),
