@@ -130,6 +130,8 @@ def test_the_form_makes_a_comparison_that_becomes_ready_by_itself(
 def test_answers_stand_side_by_side(page: Page) -> None:
     page.get_by_role("link", name="Side by side").click()
     page.wait_for_selector(".side")
+    # Its modules listen from then on.
+    page.wait_for_load_state("load")
     assert page.locator("[data-side=a] [data-answer]").count() == 4
     numbers = "document.querySelector('[data-item]').dataset.item"
     assert page.evaluate(numbers) == "1"
@@ -140,6 +142,7 @@ def test_answers_stand_side_by_side(page: Page) -> None:
     until(page, f"{numbers} === '1'", 10)
     marked = "document.querySelectorAll('[data-side=b] ins, [data-side=b] del').length"
     page.locator("a", has_text="largest disagreement").click()
+    page.wait_for_load_state("load")
     until(page, f"{marked} > 0", 10)
     texts = page.locator("[data-side=b] [data-text]")
     whole = texts.evaluate_all("all => all.map((one) => one.dataset.plain)")
