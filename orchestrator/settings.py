@@ -161,6 +161,13 @@ ANNEAL_LOG_DAYS = env.float("ANNEAL_LOG_DAYS", 0.0)
 ANNEAL_SAMPLE_DAYS = env.float("ANNEAL_SAMPLE_DAYS", 0.0)
 """The same for sampled answers."""
 
+ANNEAL_GOLD_RATE = env.float("ANNEAL_GOLD_RATE", 0.1)
+"""Share of blind votes that are hidden test items, from 0 to 1."""
+if not 0 <= ANNEAL_GOLD_RATE <= 1:
+    raise ValueError(
+        f"ANNEAL_GOLD_RATE is {ANNEAL_GOLD_RATE}; it is a share of votes: set it from 0 to 1."
+    )
+
 FILE_UPLOAD_HANDLERS = [
     "orchestrator.uploads.SizeLimit",
     "django.core.files.uploadhandler.MemoryFileUploadHandler",

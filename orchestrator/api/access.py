@@ -9,7 +9,7 @@ from ninja.errors import AuthenticationError, AuthorizationError
 from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 
-from orchestrator.models import ROLE_OF_SCOPE, Role, Run
+from orchestrator.models import ROLE_OF_SCOPE, Role, Run, Scope
 from orchestrator.models.user import ROLE_RANK
 from orchestrator.services.nodes import node_of_token
 from orchestrator.services.tokens import api_token_check
@@ -26,6 +26,8 @@ class Caller:
 
     user: User
     role: str
+    reads_only: bool = False
+    """By a token that only reads, whatever its user may do."""
 
     def has_role(self, role: str) -> bool:
         """Whether this request may do what `role` may."""
@@ -55,7 +57,8 @@ class Bearer(HttpBearer):
         if found is None:
             raise AuthenticationError(message="the token is unknown, revoked or its user is gone")
         cap, own = str(ROLE_OF_SCOPE[found.scope]), str(found.user.role)
-        return _allow(Caller(found.user, min(cap, own, key=_rank)), self.least)
+        caller = Caller(found.user, min(cap, own, key=_rank), found.scope == Scope.READ)
+        return _allow(caller, self.least)
 
 
 class Session(APIKeyCookie):

@@ -37,6 +37,8 @@ ROUTERS = (
     "rendezvous",
     "node_changes",
     "datasets",
+    "ballots",
+    "ratings",
 )
 
 

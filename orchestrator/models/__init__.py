@@ -1,6 +1,7 @@
 """The database: one file per noun."""
 
 from orchestrator.models.answer import Answer, Judgement, Outcome, Reading, Score
+from orchestrator.models.ballot import Ballot, GoldMark
 from orchestrator.models.checkpoint import Checkpoint
 from orchestrator.models.comparison import Arm, ArmRun, Comparison, Item
 from orchestrator.models.dataset import Dataset
@@ -32,6 +33,7 @@ __all__ = [
     "Arm",
     "ArmRun",
     "Attempt",
+    "Ballot",
     "Block",
     "Checkpoint",
     "Chunk",
@@ -39,6 +41,7 @@ __all__ = [
     "Dataset",
     "Desired",
     "Event",
+    "GoldMark",
     "IdempotencyKey",
     "Item",
     "Judgement",

@@ -32,6 +32,8 @@ SECTION_OF = {
     "queue": "runs",
     "checkpoint": "checkpoints",
     "dataset": "datasets",
+    "comparison_vote": "compare",
+    "comparison_ratings": "compare",
     "node-invite": "nodes",
 }
 """Routes below a page of the rail, which keep it marked."""

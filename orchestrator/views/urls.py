@@ -19,6 +19,7 @@ from orchestrator.views import (
     run_steer,
     runs,
     search,
+    votes,
 )
 
 
@@ -62,6 +63,11 @@ urlpatterns = [
     path("datasets/<id:dataset_id>/", datasets.one, name="dataset"),
     path("datasets/<id:dataset_id>/change/", datasets.change, name="dataset-change"),
     path("datasets/<id:dataset_id>/delete/", datasets.delete, name="dataset-delete"),
+    path("compare/<id:comparison_id>/vote/", votes.vote, name="comparison_vote"),
+    path("compare/<id:comparison_id>/ratings/", votes.ratings, name="comparison_ratings"),
+    path(
+        "compare/<id:comparison_id>/preferences/", votes.preferences, name="comparison_preferences"
+    ),
     path("runs/", runs.page, name="runs"),
     path("runs/rows/", runs.rows, name="runs-rows"),
     path("runs/removals/", runs.removals, name="runs-removals"),

@@ -22,6 +22,7 @@ from orchestrator.models import (
     Attempt,
     Checkpoint,
     Dataset,
+    GoldMark,
     Node,
     Role,
     Run,
@@ -29,6 +30,7 @@ from orchestrator.models import (
 )
 from orchestrator.routing import websocket_urlpatterns
 from orchestrator.services.tokens import api_token_create, digest_of
+from tests.orchestrator.compared import compared, voted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +55,10 @@ OPEN_TO_VIEWERS = {
 }
 """Requests other than GET that do something for everybody signed in, and change nothing but their own."""
 
-MADE_BY_OPERATORS = re.compile(r"POST /api/(runs|datasets|runs/\w+/(clone|fork))")
-"""What an operator may do without owning anything: make something new."""
+MADE_BY_OPERATORS = re.compile(
+    r"POST /api/(runs|datasets|runs/\w+/(clone|fork)|comparisons/\w+/(ballots|votes|preferences))"
+)
+"""What an operator may do without owning anything: make something new, and vote."""
 NEW_FROM_OLD = ("/clone", "/fork")
 """So do these, from a run that anybody may look at."""
 
@@ -113,8 +117,15 @@ def values(people: dict[str, User]) -> dict[str, str]:
         rows=1,
         columns=["prompt"],
     )
+    comparison = compared(ada)
+    vote = voted(comparison, ada, 0, "left")
+    ends = {"better": vote.left, "worse": vote.right}
+    mark = GoldMark.objects.create(comparison=comparison, item=vote.item, by=ada, **ends)
     api_token_create(user=ada)
     return TOKENS_OF_ROUTES | {
+        "comparison_id": comparison.pk,
+        "vote_id": str(vote.pk),
+        "mark_id": str(mark.pk),
         "run_id": run.pk,
         "checkpoint_id": checkpoint.pk,
         "dataset_id": dataset.pk,

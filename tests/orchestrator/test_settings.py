@@ -63,3 +63,11 @@ def test_https_makes_cookies_secure(tmp_path):
 def test_tests_have_a_data_folder_of_their_own():
     own = settings.ANNEAL_DATA_DIR
     assert any(path.name.startswith("anneal-tests-") for path in (own, own.parent))
+
+
+def test_a_share_of_test_items_beyond_all_votes_is_refused_at_the_start(tmp_path):
+    command = [sys.executable, "-c", "import orchestrator.settings"]
+    env = {**os.environ, "ANNEAL_DATA_DIR": str(tmp_path), "ANNEAL_GOLD_RATE": "10"}
+    answer = subprocess.run(command, cwd=PROJECT_DIR, env=env, capture_output=True, text=True)
+    assert answer.returncode != 0
+    assert "ANNEAL_GOLD_RATE is 10.0; it is a share of votes" in answer.stderr

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.orchestrator.compared import compared
 from tests.orchestrator.telemetry import lines, push, sample
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ QUESTIONS = {
     "/api/removals": ["page", "per_page"],
     "/api/metrics": ["keys"],
     "/api/recipes": ["x"],
+    "/api/comparisons/COMPARISON/ratings": ["style", "weights"],
 }
 
 
@@ -61,10 +63,12 @@ def test_odd_values_get_an_answer(
 ) -> None:
     push(run, lines(1, 3))
     push(run, [sample(1)], source="samples")
+    comparison = compared(vera)
     headers = bearer(vera, "read")
     for name in QUESTIONS[path]:
         for value in ODD:
-            url = f"{path.replace('RUN', run.pk)}?{name}={quote(value)}"
+            place = path.replace("RUN", run.pk).replace("COMPARISON", comparison.pk)
+            url = f"{place}?{name}={quote(value)}"
             response = client.get(url, headers=headers)
             assert response.status_code in (200, 404, 422), (
                 f"{url[:200]}: {response.content[:300]!r}"
@@ -76,7 +80,12 @@ def test_odd_values_get_an_answer(
 @pytest.mark.parametrize("odd", ODD)
 def test_odd_ids_are_not_found(client: Client, vera: User, bearer: Any, odd: str) -> None:
     headers = bearer(vera, "read")
-    for path in ("/api/runs/{}/series", "/api/checkpoints/{}/files", "/api/nothing/{}"):
+    for path in (
+        "/api/runs/{}/series",
+        "/api/checkpoints/{}/files",
+        "/api/nothing/{}",
+        "/api/comparisons/{}/ratings",
+    ):
         response = client.get(path.format(quote(odd, safe="")), headers=headers)
         assert response.status_code in (404, 422), response.content
         assert response["Content-Type"] == "application/problem+json"
