@@ -67,11 +67,7 @@ def scorer_digest(knobs: Mapping[str, Any], code_hash: str) -> str:
     `code_hash` is that of `registry.hashes()["rewards/TYPE"]`. Raises ValueError for knobs that do not fit.
     """
     method = registry.family("rewards").get(str(knobs.get("type", "")))
-    whole = (
-        dict(knobs)
-        if method is None
-        else method.model_validate(dict(knobs)).model_dump(mode="json")
-    )
+    whole = dict(knobs) if method is None else _whole(method, knobs)
     kept = {key: value for key, value in whole.items() if key not in _PRESENTATION}
     return _digest({"knobs": kept, "code": code_hash})
 
@@ -88,23 +84,26 @@ def scorer_digests(scorers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def judge_digest(knobs: Mapping[str, Any]) -> str:
-    """SHA-256 of a judge's knobs, defaults filled in, without those that say how and how
-    often it is asked.
+    """SHA-256 of a judge's knobs, defaults filled in, without those that say how and how often it is asked, and
+    of its code as it is installed here.
 
     Raises ValueError for knobs that do not fit.
     """
-    method = registry.family("evaluators").get(str(knobs.get("type", "")))
-    whole = (
-        dict(knobs)
-        if method is None
-        else method.model_validate(dict(knobs)).model_dump(mode="json")
-    )
-    return _digest({key: value for key, value in whole.items() if key not in _ASKING})
+    tag = str(knobs.get("type", ""))
+    method = registry.family("evaluators").get(tag)
+    whole = dict(knobs) if method is None else _whole(method, knobs)
+    kept = {key: value for key, value in whole.items() if key not in _ASKING}
+    return _digest({"knobs": kept, "code": registry.hashes().get(f"evaluators/{tag}", "")})
 
 
 def vocabulary_digest(tokens: Mapping[str, int]) -> str:
     """SHA-256 of every token of a tokenizer with its id: equal where ids mean the same, whatever their number."""
     return _digest(dict(tokens))
+
+
+def _whole(method: type[registry.Method], knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """Knobs with the defaults of those that are not given."""
+    return method.model_validate(dict(knobs)).model_dump(mode="json")
 
 
 def _digest(value: Any) -> str:

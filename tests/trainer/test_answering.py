@@ -10,6 +10,7 @@ import pytest
 
 from trainer.answering import (
     item_digest,
+    judge_digest,
     sampling_digest,
     sampling_of,
     scorer_digest,
@@ -108,3 +109,14 @@ def test_scorers_are_told_by_their_labels() -> None:
 def test_a_scorer_whose_knobs_do_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="ignore_case"):
         scorer_digest({"type": "exact-match", "ignore_case": "perhaps"}, "code")
+
+
+def test_a_judge_is_whom_it_asks_what_not_how_often() -> None:
+    judge = {"type": "pairwise-judge", "url": "http://127.0.0.1:1/v1", "model": "m"}
+    plain = judge_digest(judge)
+    how = {"retries": 0, "parallel": 9, "timeout_seconds": 5, "key_variable": "ANNEAL_JUDGE_A"}
+    assert judge_digest({**judge, **how, "swap": False, "column": ""}) == plain
+    for change in ({"model": "n"}, {"instruction": "Look."}, {"temperature": 1}, {"column": "a"}):
+        assert judge_digest({**judge, **change}) != plain
+    with pytest.raises(ValueError, match="url"):
+        judge_digest({"type": "pairwise-judge", "model": "m"})

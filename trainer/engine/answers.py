@@ -14,6 +14,7 @@ from trainer.engine.evaluate import add_accuracy, by_weight, sampling_at
 from trainer.engine.grading import Grade, Grader
 from trainer.engine.items import earlier, items_of, slices
 from trainer.engine.means import Means
+from trainer.engine.progress import SAMPLE_GROUPS
 from trainer.engine.readings import SLICE_ANSWERS, room
 from trainer.engine.sampler import SAMPLING_FACTOR, Sampled
 from trainer.engine.scoring import answers_of
@@ -150,9 +151,37 @@ class Answers:
             for event in self._events(questions)
             if (event["item"], event["index"]) in missing
         ]
-        self.session.report.write_answers("answer", events)
+        report = self.session.report
+        report.write_answers("answer", events)
+        if report.wants_samples():
+            report.write_samples(self._shown(questions, events))
         for event in events:
             self._notes[event["item"], event["index"]] = Note.of(event)
+
+    def _shown(
+        self, questions: Sequence[Question], events: Sequence[Mapping[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """The answers to the first prompts of a slice as samples, which the pages of a run show."""
+        groups = {question.item.digest: n for n, question in enumerate(questions[:SAMPLE_GROUPS])}
+        for event in events:
+            group, note = groups.get(event["item"]), Note.of(event)
+            example = None if group is None else questions[group].item.example
+            if example is None or note.problem:
+                continue
+            yield {
+                "step": self.session.report.step,
+                "prompt_id": example.id,
+                "group": group,
+                "prompt": example.text,
+                "completion": event["text"],
+                "token_ids": event["token_ids"],
+                "logps": event["logps"],
+                "finish_reason": event["finish_reason"],
+                "reward": self._total(note),
+                "rewards": dict(note.values),
+                "advantage": 0.0,
+                "policy_version": 0,
+            }
 
     def _events(self, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
         """The events of a slice, in its order."""
@@ -232,12 +261,18 @@ class Answers:
     def _add(self, means: Means, note: Note) -> None:
         means.add("mean_length", note.tokens, 1)
         means.add("clipped_ratio", float(note.clipped), 1)
-        known = {label: value for label, value in note.values.items() if value is not None}
-        for label, value in known.items():
-            means.add(f"rewards/{label}/mean", value, 1)
-        if known:
-            weights = {reward.label: reward.weight for reward in self.spec.rewards}
-            means.add("reward", sum(weights[label] * value for label, value in known.items()), 1)
+        for label, value in note.values.items():
+            if value is not None:
+                means.add(f"rewards/{label}/mean", value, 1)
+        total = self._total(note)
+        if total is not None:
+            means.add("reward", total, 1)
+
+    def _total(self, note: Note) -> float | None:
+        """The weighted sum of the scores; None without any."""
+        weights = {reward.label: reward.weight for reward in self.spec.rewards}
+        known = [weights[k] * value for k, value in note.values.items() if value is not None]
+        return sum(known) if known else None
 
     def _correct(self, note: Note) -> bool | None:
         exact = [note.values[reward.label] for reward in self.spec.rewards if reward.exact]

@@ -1,1 +1,1 @@
-"""Measurements beside the reward, taken at evaluation."""
+"""Who says which of two answers is better."""

@@ -37,8 +37,9 @@ class PairwiseJudge(ChatService, Evaluator):
     at_once: ClassVar[int] = 16
     time_limit: ClassVar[float] = 7200.0
 
-    instruction: str = Field(INSTRUCTION, min_length=1, max_length=10_000)
-    """What the judge is told to look at. How it must end its reply is added."""
+    instruction: str = Field("", max_length=10_000)
+    """What the judge is told to look at; empty takes words that ask for what is right, complete and to the
+    point. How it must end its reply is added."""
     column: str = ""
     """A column whose text the judge is shown as the reference answer; empty shows none."""
 
@@ -88,6 +89,6 @@ class PairwiseJudge(ChatService, Evaluator):
         parts.append(f"<answer-A>\n{pair.left}\n</answer-A>")
         parts.append(f"<answer-B>\n{pair.right}\n</answer-B>")
         return [
-            {"role": "system", "content": f"{self.instruction}\n\n{ENDING}"},
+            {"role": "system", "content": f"{self.instruction or INSTRUCTION}\n\n{ENDING}"},
             {"role": "user", "content": "\n\n".join(parts)},
         ]

@@ -13,6 +13,8 @@ class AnswerLength(Reward):
     type: Literal["answer-length"] = "answer-length"
     better: ClassVar[Literal["higher", "lower", ""]] = ""
 
+    weight: float = Field(0.0, json_schema_extra={"basic": True, "live": True})
+    """Factor of this part in the total reward; it is measured whatever this says. Healthy: 0: it is no reward."""
     of: Literal["tokens", "characters", "words"] = Field(
         "tokens", json_schema_extra={"basic": True}
     )

@@ -24,8 +24,9 @@ class LlmJudge(ChatService, Reward):
     at_once: ClassVar[int] = 16
     time_limit: ClassVar[float] = 7200.0
 
-    instruction: str = Field(INSTRUCTION, min_length=1, max_length=10_000)
-    """What the judge is told to look at. How it must end its reply is added."""
+    instruction: str = Field("", max_length=10_000)
+    """What the judge is told to look at; empty takes words that ask for what is right, complete and to the
+    point. How it must end its reply is added."""
     lowest: int = Field(1, ge=0, le=1000)
     """The rating of the worst answer: a score of 0."""
     highest: int = Field(10, ge=1, le=1000)
@@ -92,7 +93,7 @@ class LlmJudge(ChatService, Reward):
             parts.append(f"<reference>\n{reference}\n</reference>")
         parts.append(f"<answer>\n{answer.text}\n</answer>")
         return [
-            {"role": "system", "content": f"{self.instruction}\n\n{ending}"},
+            {"role": "system", "content": f"{self.instruction or INSTRUCTION}\n\n{ending}"},
             {"role": "user", "content": "\n\n".join(parts)},
         ]
 

@@ -19,6 +19,8 @@ class Perplexity(Reward):
     type: Literal["perplexity"] = "perplexity"
     better: ClassVar[Literal["higher", "lower", ""]] = "lower"
 
+    weight: float = Field(0.0, json_schema_extra={"basic": True, "live": True})
+    """Factor of this part in the total reward; it is measured whatever this says. Healthy: 0: it is no reward."""
     column: str = Field("answer", json_schema_extra={"basic": True})
     """The column that holds the reference answer."""
     end_token: bool = True

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +28,13 @@ from orchestrator.models import (
 from orchestrator.services import ingest
 from tests.orchestrator.conftest import SPEC, attempt_add
 from tests.orchestrator.telemetry import T0, answer, judgement, push, reading, sample
-from trainer.answering import sampling_digest
+from trainer.answering import item_digest, sampling_digest, scorer_digests
+from trainer.journal import read_events
+from trainer.rundir import RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from orchestrator.models import Node, User
 
@@ -266,3 +272,76 @@ def test_two_runs_that_bring_the_same_answers_store_them_once(
         thread.join()
     assert not failures
     assert (Answer.objects.count(), Score.objects.count()) == (60, 60)
+
+
+def evaluated(folder: Path, spec: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the trainer itself journals of an evaluation on these rows, by source."""
+    folder.mkdir()
+    data = folder / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train = [{"source": "noisy-sort", "options": {"digits": 3}}]
+    whole = {**spec, "data": {"train": train, "eval": [{"source": str(data)}]}}
+    (folder / "spec.json").write_text(json.dumps(whole))
+    command = ["-m", "trainer", "evaluate", str(folder / "spec.json"), "--dir", str(folder / "run")]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    attempt = RunDir(folder / "run").attempt(1)
+    return {source: list(read_events(attempt.journal(source))) for source in ("trainer", "samples")}
+
+
+@pytest.mark.slow
+def test_what_the_trainer_writes_is_found_by_the_digests_of_the_server(
+    arms: list[Arm], run: Run, ada: User, node: Node, tmp_path: Path
+) -> None:
+    """Both sides name prompts, sampling and scorers alike, and one model's answers can be read by another."""
+    rewards = [{"type": "exact-match", "name": "right"}, {"type": "log-likelihood"}]
+    sampling = {"temperature": 0.5, "max_new_tokens": 4}
+    spec: dict[str, Any] = {
+        "kind": "evaluate",
+        "seed": 3,
+        "model": {"name": "starter", "options": {"hidden_size": 32, "layers": 1, "heads": 2}},
+        "rewards": rewards,
+        "evaluation": {"answers": "all", "samples_per_prompt": 2, **sampling},
+        "resources": {"gpus": 0},
+    }
+    rows = [{"prompt": f"sort {digits} = ", "answer": digits} for digits in ("123", "456")]
+    told = evaluated(tmp_path / "answers", spec, rows)
+    Run.objects.filter(pk=run.pk).update(spec=spec)
+    ArmRun.objects.create(arm=arms[0], run=run)
+    for source, events in told.items():
+        for first in range(0, len(events), 2):
+            push(run, events[first : first + 2], source=source)
+    found = Answer.objects.filter(model=MODEL, sampling=sampling_digest(sampling, 3))
+    wanted = [(item_digest(row), index) for row in rows for index in (0, 1)]
+    assert sorted(found.values_list("item", "index")) == sorted(wanted)
+    for label, digest in scorer_digests(rewards).items():
+        scores = Score.objects.filter(scorer=digest, problem="").values_list("value", flat=True)
+        assert len(scores) == 4 and all(value is not None for value in scores), label
+    vocabulary = Arm.objects.get(pk=arms[0].pk).facts["vocabulary"]
+
+    carried = [
+        {
+            **row,
+            "_answers": [
+                {
+                    "index": answer.index,
+                    "model": MODEL,
+                    "token_ids": answer.token_ids,
+                    "vocabulary": vocabulary,
+                }
+                for answer in found.filter(item=item_digest(row))
+            ],
+        }
+        for row in rows
+    ]
+    evaluation = {**spec["evaluation"], "answers": "none", "readings": True}
+    spec = {**spec, "rewards": [], "evaluation": evaluation}
+    told = evaluated(tmp_path / "readings", spec, carried)
+    reader = Run.objects.create(name="reads", owner=ada, spec=spec, attempt=1, node=node)
+    attempt_add(reader, 1)
+    ArmRun.objects.create(arm=arms[1], run=reader, purpose="readings")
+    push(reader, told["samples"], source="samples")
+    assert Reading.objects.filter(model=AUTHOR, problem="").count() == 4
+    for made in Reading.objects.select_related("answer"):
+        # The same weights read them as they drew them.
+        assert made.logps == pytest.approx(made.answer.logps, abs=1e-4)

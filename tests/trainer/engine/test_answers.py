@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.trainer.engine.evaluated import ALL, answers, rows_of, timeless, torn
+from tests.trainer.engine.evaluated import ALL, answers, found_of, rows_of, timeless, torn
 from tests.trainer.engine.support import TINY
 from trainer.answering import item_digest, sampling_digest, scorer_digests
 from trainer.engine import answers as engine_answers
 from trainer.engine import generation
+from trainer.engine.progress import SAMPLE_GROUPS
 from trainer.rewards.exact_match import ExactMatch
 
 
@@ -43,6 +44,16 @@ def test_every_answer_is_journalled_with_its_scores(runs, written):
         right = event["finish_reason"] == "stop" and event["text"].strip() == row["answer"]
         assert event["scores"]["exact-match"] == {"value": float(right), "problem": ""}
         assert -1 <= event["scores"]["length-window"]["value"] <= 0
+
+
+def test_some_of_them_are_samples_too_which_pages_show(runs, written):
+    assert runs.run("run", *ALL, written(rows_of(9))) == 0
+    shown = found_of(runs, "run", "sample")
+    assert len(shown) == 3 * SAMPLE_GROUPS and {event["group"] for event in shown} == {0, 1, 2, 3}
+    texts = {(event["text"], event["logps"][0]) for event in answers(runs, "run")}
+    assert all((event["completion"], event["logps"][0]) in texts for event in shown)
+    for event in shown:
+        assert event["reward"] == pytest.approx(sum(event["rewards"].values()))
 
 
 def test_metrics_are_means_of_what_was_journalled(runs, written):

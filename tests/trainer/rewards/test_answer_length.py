@@ -21,3 +21,7 @@ def test_it_counts_tokens_characters_or_words() -> None:
 
 def test_neither_more_nor_less_is_better() -> None:
     assert AnswerLength.better == ""
+
+
+def test_it_is_measured_and_adds_nothing_to_a_reward() -> None:
+    assert AnswerLength().weight == 0

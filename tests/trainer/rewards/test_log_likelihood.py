@@ -35,3 +35,7 @@ def test_what_cannot_be_read_is_no_score() -> None:
         LogLikelihood().score(answer())
     with pytest.raises(Unscorable, match="'answer' has no tokens"):
         LogLikelihood(end_token=False).score(answer(-1.0))
+
+
+def test_it_is_measured_and_adds_nothing_to_a_reward() -> None:
+    assert LogLikelihood().weight == 0

@@ -29,3 +29,7 @@ def test_lower_is_better_and_no_number_is_too_large() -> None:
         perplexity(-1e4)
     with pytest.raises(Unscorable, match="all but impossible"):
         perplexity(-math.inf)
+
+
+def test_it_is_measured_and_adds_nothing_to_a_reward() -> None:
+    assert Perplexity().weight == 0
