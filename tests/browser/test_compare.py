@@ -142,6 +142,7 @@ def test_answers_stand_side_by_side(page: Page) -> None:
     until(page, f"{numbers} === '1'", 10)
     marked = "document.querySelectorAll('[data-side=b] ins, [data-side=b] del').length"
     page.locator("a", has_text="largest disagreement").click()
+    page.wait_for_url(re.compile("show=disagree"))
     page.wait_for_load_state("load")
     until(page, f"{marked} > 0", 10)
     texts = page.locator("[data-side=b] [data-text]")
@@ -169,6 +170,8 @@ def test_models_read_each_others_answers(page: Page) -> None:
 
 def test_what_was_lost_becomes_an_evaluation_set(page: Page) -> None:
     page.get_by_role("link", name="Regressions").click()
+    page.wait_for_url("**/regressions/")
+    page.wait_for_load_state("load")
     # What the first checkpoint solves is little: ask the other way round.
     page.select_option("select[name=a]", index=1)
     until(page, "location.search.includes('a=')", 10)
