@@ -89,6 +89,7 @@ def look(store: Store) -> bool:
         state_write(store, str(error))
         return False
     except Exception:
+        # The next look must come all the same.
         log.exception("looking after %s", store.url)
         return False
     state_write(store, "ok")

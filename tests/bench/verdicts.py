@@ -20,7 +20,9 @@ import numpy as np
 
 from orchestrator.evidence import findings, outside_read
 from tests.orchestrator.evidence.simulated import (
+    CLOSE,
     SCENARIOS,
+    close_coverage,
     coverage,
     length_cover,
     passes_cover,
@@ -96,6 +98,12 @@ def covered(count: int) -> None:
                 for prompts in (20, 50, 100, 200, 1_000)
             ]
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    for scenario in CLOSE:
+        cells = [
+            f"{close_coverage(scenario, prompts, count // SLOW, seed=prompts):.3f}"
+            for prompts in (20, 50, 100, 200, 1_000)
+        ]
+        print(f"| {scenario.name} | {' | '.join(cells)} |", flush=True)
 
 
 def looked_at(count: int) -> None:

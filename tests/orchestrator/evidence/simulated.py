@@ -27,7 +27,7 @@ from orchestrator.evidence import (
 )
 from orchestrator.evidence.betting import bets, betting_p, log_wealth
 from orchestrator.evidence.davidson import davidson_fit
-from orchestrator.evidence.intervals import bootstrap_t
+from orchestrator.evidence.intervals import bootstrap_t, mean_interval
 from orchestrator.evidence.ratings import MEAN, POINTS
 from orchestrator.evidence.seeds import crossed
 from orchestrator.evidence.sign_flips import drawn_ps
@@ -108,6 +108,24 @@ def coverage(scenario: Scenario, prompts: int, comparisons: int, seed: int) -> f
     candidate_PC, baseline_PC = scenario.scores(prompts, comparisons, rng)
     low_C, high_C = bootstrap_t(candidate_PC - baseline_PC, level=0.95, resamples=999, seed=seed)
     return float(((low_C <= scenario.truth) & (scenario.truth <= high_C)).mean())
+
+
+CLOSE = (
+    Scenario("9 in 10 prompts alike", alike=0.9),
+    Scenario("9 in 10 prompts alike, better", alike=0.9, gain=0.5),
+)
+"""Checkpoints of which few prompts tell: about one in 30 differs."""
+
+
+def close_coverage(scenario: Scenario, prompts: int, comparisons: int, seed: int) -> float:
+    """Share of intervals that hold the truth, bootstrap or betting as it comes."""
+    rng = np.random.default_rng(seed)
+    candidate_PC, baseline_PC = scenario.scores(prompts, comparisons, rng)
+    held = 0
+    for at, difference_P in enumerate((candidate_PC - baseline_PC).T):
+        found = mean_interval(difference_P, bounds=(-1.0, 1.0), level=0.95, resamples=400, seed=at)
+        held += found.holds(scenario.truth)
+    return held / comparisons
 
 
 @dataclass(frozen=True)

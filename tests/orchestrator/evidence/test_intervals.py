@@ -7,7 +7,14 @@ import pytest
 from scipy import stats
 
 from orchestrator.evidence.intervals import Interval, bootstrap_t, draws, level_check, mean_interval
-from tests.orchestrator.evidence.simulated import SCENARIOS, Scenario, coverage, with_gain
+from tests.orchestrator.evidence.simulated import (
+    CLOSE,
+    SCENARIOS,
+    Scenario,
+    close_coverage,
+    coverage,
+    with_gain,
+)
 
 
 def of(values: object, level: float = 0.95, seed: int = 0) -> Interval:
@@ -101,6 +108,16 @@ def test_95_percent_intervals_hold_the_truth_in_93_to_97_percent(
     for at, truth in enumerate((scenario, with_gain(scenario))):
         # Above, 0.5 points of grace: 2,000 comparisons know their share no better, and too wide misleads nobody.
         assert 0.93 <= coverage(truth, prompts, 2_000, seed=10 * prompts + at) <= 0.975
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompts", [50, 100, 200, 500])
+@pytest.mark.parametrize("scenario", CLOSE, ids=lambda scenario: scenario.name)
+def test_where_few_prompts_differ_intervals_are_wide_and_never_short(
+    scenario: Scenario, prompts: int
+) -> None:
+    # 300 comparisons know their share to 1.5 points.
+    assert close_coverage(scenario, prompts, 300, seed=prompts) >= 0.92
 
 
 def test_drawing_samples_apart_would_be_far_too_sure() -> None:

@@ -63,9 +63,12 @@ def test_what_was_seen_counts_among_the_draws() -> None:
 
 def test_rounding_makes_no_tie_an_excess() -> None:
     """0.1 + 0.2 is not 0.3 to a computer; sums that are the same on paper are the same here."""
-    found = of([0.1, 0.2, -0.3])
-    assert found.p == 1.0
-    assert found.mid_p == pytest.approx((6 + 1) / 8)
+    rng = np.random.default_rng(4)
+    for _ in range(10):
+        whole_P = rng.integers(-4, 6, 14)
+        tenths, whole = of(whole_P * 0.1), of(whole_P)
+        assert (tenths.p, tenths.mid_p) == (whole.p, whole.mid_p)
+        assert whole.mid_p < whole.p
 
 
 def test_equal_seeds_give_equal_values() -> None:
