@@ -2,9 +2,12 @@
 
 from orchestrator.models.checkpoint import Checkpoint
 from orchestrator.models.dataset import Dataset
+from orchestrator.models.external import External, Source
 from orchestrator.models.member import Member
 from orchestrator.models.node import Node, NodeReading
 from orchestrator.models.points import Block, Chunk, Series
+from orchestrator.models.registered import Stage
+from orchestrator.models.registry_change import RegistryChange
 from orchestrator.models.removal import Removal
 from orchestrator.models.run import (
     ENDED,
@@ -32,6 +35,7 @@ __all__ = [
     "Dataset",
     "Desired",
     "Event",
+    "External",
     "IdempotencyKey",
     "LogLine",
     "LoginLink",
@@ -40,6 +44,7 @@ __all__ = [
     "NodeReading",
     "Process",
     "Pulse",
+    "RegistryChange",
     "Removal",
     "Role",
     "Run",
@@ -47,6 +52,8 @@ __all__ = [
     "Scope",
     "Series",
     "ShipReport",
+    "Source",
+    "Stage",
     "State",
     "StepSpans",
     "Stream",

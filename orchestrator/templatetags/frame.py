@@ -31,6 +31,9 @@ SECTION_OF = {
     "run-tab": "runs",
     "queue": "runs",
     "checkpoint": "checkpoints",
+    "external": "checkpoints",
+    "external-register": "checkpoints",
+    "retention": "checkpoints",
     "dataset": "datasets",
     "node-invite": "nodes",
 }

@@ -50,6 +50,12 @@ QUESTIONS = {
     "/api/runs/RUN/steering": ["x"],
     "/api/runs/RUN/seams": ["x"],
     "/api/removals": ["page", "per_page"],
+    "/api/checkpoints": [
+        *("q", "run", "stage", "tag", "pinned", "final", "deleted", "page", "per_page"),
+    ],
+    "/api/externals": ["q", "stage", "tag", "pinned", "page", "per_page"],
+    "/api/retention": ["keep_last", "keep_best", "metric", "keep_every", "older_than_days"],
+    "/api/runs/RUN/retention": ["keep_last", "metric"],
     "/api/metrics": ["keys"],
     "/api/recipes": ["x"],
 }
@@ -76,7 +82,12 @@ def test_odd_values_get_an_answer(
 @pytest.mark.parametrize("odd", ODD)
 def test_odd_ids_are_not_found(client: Client, vera: User, bearer: Any, odd: str) -> None:
     headers = bearer(vera, "read")
-    for path in ("/api/runs/{}/series", "/api/checkpoints/{}/files", "/api/nothing/{}"):
+    for path in (
+        "/api/runs/{}/series",
+        "/api/checkpoints/{}/files",
+        "/api/externals/{}",
+        "/api/nothing/{}",
+    ):
         response = client.get(path.format(quote(odd, safe="")), headers=headers)
         assert response.status_code in (404, 422), response.content
         assert response["Content-Type"] == "application/problem+json"
