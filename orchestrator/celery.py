@@ -76,6 +76,11 @@ app.conf.update(
             "schedule": 2.0,
             "options": {"expires": 2.0},
         },
+        "promote": {
+            "task": "orchestrator.tasks.promote",
+            "schedule": 5.0,
+            "options": {"expires": 5.0},
+        },
         "keep-house": {
             "task": "orchestrator.tasks.keep_house",
             "schedule": 60.0,

@@ -9,6 +9,7 @@ from orchestrator.data_dir import alive_path
 from orchestrator.node.launch import order_take
 from orchestrator.services import compaction, placement, retention, store_keeper
 from orchestrator.services.checkpoint_removals import checkpoint_removals_work
+from orchestrator.services.promotions import promotions_settle
 from orchestrator.services.pulse import pulse_touch
 from orchestrator.services.removals import removals_work
 from orchestrator.services.spans import spans_trim
@@ -48,6 +49,12 @@ def remove() -> None:
     """Go on with deleting runs and checkpoints."""
     checkpoint_removals_work()
     removals_work()
+
+
+@shared_task
+def promote() -> None:
+    """Decide about promotions whose comparisons lack nothing any more."""
+    promotions_settle()
 
 
 @shared_task

@@ -41,6 +41,8 @@ ROUTERS = (
     "datasets",
     "ballots",
     "ratings",
+    "comparisons",
+    "comparison_reports",
 )
 
 

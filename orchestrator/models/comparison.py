@@ -36,6 +36,8 @@ class Comparison(models.Model):
     """`rewards` of a RunSpec, in order; the first one decides unless another is chosen."""
     seed = models.BigIntegerField(default=0)
     """Of sampling: the same for every arm, so that arms share their random numbers."""
+    promotion = models.JSONField(default=dict, blank=True)
+    """When an arm is approved: better_on, not_worse_on, margin; `decided` once it was (`selectors.promotion`)."""
     stopped = models.DateTimeField(null=True, blank=True)
     """When somebody ended it: what is missing is not generated any more."""
 

@@ -18,8 +18,9 @@ from django.db.models import F, Func, TextField, Value
 from django.db.models.functions import MD5
 
 from orchestrator.models import Answer, GoldMark, Score, Vote
+from orchestrator.selectors.comparisons import scorer_key
 from trainer import registry
-from trainer.answering import sampling_digest, scorer_digests
+from trainer.answering import sampling_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -142,12 +143,12 @@ def pair_texts(item: Item, index: int, left: Arm, right: Arm) -> tuple[str, str]
 
 def exact_scorers(comparison: Comparison) -> list[str]:
     """Digests of the scorers that say right or wrong, the deciding one first."""
-    exact = [
-        knobs
+    methods = registry.family("rewards")
+    return [
+        scorer_key(knobs)
         for knobs in comparison.scorers
-        if getattr(registry.family("rewards").get(str(knobs.get("type"))), "exact", False)
+        if getattr(methods.get(str(knobs.get("type"))), "exact", False)
     ]
-    return list(scorer_digests(exact).values())
 
 
 def set_aside(comparison: Comparison, items: dict[str, int]) -> frozenset[int]:

@@ -19,6 +19,7 @@ from orchestrator.selectors import checkpoint_rows
 from orchestrator.selectors.checkpoint_needs import children_of, needs_of
 from orchestrator.selectors.checkpoint_search import Asked
 from orchestrator.selectors.checkpoints import changes_of, checkpoint_get
+from orchestrator.selectors.comparisons import comparisons_list
 from orchestrator.selectors.external_facts import size_words
 from orchestrator.selectors.externals import externals_list, where_words
 from orchestrator.selectors.registry_lineage import descendants_of, lineage_of
@@ -39,6 +40,7 @@ EXTERNALS_SHOWN = 100
 MODEL = re.compile(r"(checkpoint|external):[a-z2-7]{12}")
 KINDS = ("", "run", "external")
 """What the list holds: both, or one of them."""
+COMPARED_SHOWN = 5
 
 
 @require_GET
@@ -167,8 +169,11 @@ def _may_change(request: HttpRequest, checkpoint: Checkpoint) -> None:
 def _one(
     request: HttpRequest, checkpoint: Checkpoint, status: int = 200, **more: Any
 ) -> HttpResponse:
+    compared, compared_count = comparisons_list(checkpoint=checkpoint.pk, per_page=COMPARED_SHOWN)
     context: dict[str, Any] = {
         "checkpoint": checkpoint,
+        "compared": compared,
+        "compared_count": compared_count,
         "best": checkpoint_rows.checkpoint_marks(checkpoint),
         "metrics": sorted(checkpoint.metrics.items()),
         "may_launch": request.user.has_role(Role.OPERATOR),

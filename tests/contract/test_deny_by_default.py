@@ -57,7 +57,8 @@ OPEN_TO_VIEWERS = {
 """Requests other than GET that do something for everybody signed in, and change nothing but their own."""
 
 MADE_BY_OPERATORS = re.compile(
-    r"POST /api/(runs|datasets|externals|runs/\w+/(clone|fork)|comparisons/\w+/(ballots|votes|preferences))"
+    r"POST /api/(runs|datasets|externals|runs/\w+/(clone|fork)|comparisons|comparisons/import"
+    r"|comparisons/\w+/(ballots|votes|preferences|evaluation-set))"
 )
 """What an operator may do without owning anything: make something new, and vote."""
 NEW_FROM_OLD = ("/clone", "/fork")
@@ -77,8 +78,9 @@ RUN_VERBS = (
     *("stop", "pause", "resume", "retry", "archive", "unarchive", "delete", "save", "evaluate"),
 )
 NODE_VERBS = ("drain", "undrain", "cordon", "uncordon", "change", "renew", "revoke", "remove")
-VERBS = (*RUN_VERBS, *NODE_VERBS)
-"""What pages ask of runs and nodes."""
+COMPARISON_VERBS = ("read",)
+VERBS = (*RUN_VERBS, *NODE_VERBS, *COMPARISON_VERBS)
+"""What pages ask of runs, nodes and comparisons."""
 
 TOKENS_OF_ROUTES = {
     "token": "TOKEN",

@@ -43,6 +43,7 @@ def test_every_beat_expires(tmp_path, monkeypatch):
     assert {entry.task for entry in entries} == {
         "orchestrator.tasks.keep_house",
         "orchestrator.tasks.pack",
+        "orchestrator.tasks.promote",
         "orchestrator.tasks.remove",
         "orchestrator.tasks.schedule",
         "orchestrator.tasks.sweep",

@@ -1,0 +1,102 @@
+"""Promotions: check a rule, and carry it out once its comparison lacks nothing any more."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from orchestrator.models import Checkpoint, Comparison
+from orchestrator.selectors.comparison_evidence import comparison_evidence
+from orchestrator.selectors.comparisons import (
+    arms_of,
+    comparison_get,
+    comparison_progress,
+    scorer_label,
+)
+from orchestrator.selectors.promotion import promotion_decided
+from orchestrator.services.facts import event_add
+from trainer.problems import Problem, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STAGE = "approved"
+WHO = "promotion rule"
+
+log = logging.getLogger(__name__)
+
+
+def rule_checked(rule: dict[str, Any], scorers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The rule as it is stored, {} for none. Raises SpecError that names the field."""
+    if not rule:
+        return {}
+    labels = [scorer_label(knobs) for knobs in scorers]
+    problems = [
+        Problem(
+            path=f"promotion.{field}",
+            message=f"there is no scorer '{rule[field][:60]}'; use {', '.join(labels)}",
+        )
+        for field in ("better_on", "not_worse_on")
+        if rule.get(field) and rule[field] not in labels
+    ]
+    if problems:
+        raise SpecError(problems)
+    return {
+        "better_on": rule["better_on"],
+        "not_worse_on": rule.get("not_worse_on", ""),
+        "margin": float(rule.get("margin", 0.0)),
+    }
+
+
+def promotions_settle() -> list[str]:
+    """Decide all rules whose comparisons lack nothing; the ids of those comparisons."""
+    waiting = Comparison.objects.filter(promotion__has_key="better_on").exclude(
+        promotion__has_key="decided"
+    )
+    settled = []
+    for pk in waiting.values_list("pk", flat=True):
+        try:
+            if promotion_settle(comparison_id=pk):
+                settled.append(pk)
+        except ValueError:
+            # One that cannot be decided must not keep the others waiting.
+            log.exception("the promotion of comparison %s could not be decided", pk)
+    return settled
+
+
+def promotion_settle(*, comparison_id: str) -> bool:
+    """Decide one rule, once. False while answers are missing, or where it is decided already."""
+    comparison = comparison_get(comparison_id)
+    if comparison is None or not comparison_progress(comparison).settled:
+        return False
+    rule, baseline = comparison.promotion, arms_of(comparison)[0].name
+    labels = [label for label in (rule["better_on"], rule["not_worse_on"]) if label]
+    evidence = {
+        label: comparison_evidence(comparison, scorer=label, baseline=baseline) for label in labels
+    }
+    decided = promotion_decided(rule, evidence)
+    with transaction.atomic():
+        row = Comparison.objects.select_for_update().get(pk=comparison_id)
+        if "decided" in row.promotion:
+            return False
+        row.promotion |= {"decided": decided, "decided_at": timezone.now().isoformat()}
+        row.save(update_fields=["promotion"])
+        checkpoints = {arm.name: arm.checkpoint for arm in arms_of(comparison)}
+        for one in decided:
+            if one["approve"] and checkpoints[one["candidate"]] is not None:
+                _approve(checkpoints[one["candidate"]], comparison, one["reason"])
+    return True
+
+
+def _approve(checkpoint: Checkpoint, comparison: Comparison, reason: str) -> None:
+    """Say so at its run, and give it the stage where checkpoints have one."""
+    message = (
+        f"The checkpoint of step {checkpoint.step} is approved by “{comparison.name}”. {reason}"
+    )
+    event_add(checkpoint.run, "alert", level="info", code="promotion", message=message)
+    if any(field.name == "stage" for field in Checkpoint._meta.get_fields()):
+        facts = {"stage": STAGE, "stage_by": WHO, "stage_at": timezone.now()}
+        Checkpoint.objects.filter(pk=checkpoint.pk).update(**facts)
