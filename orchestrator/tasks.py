@@ -8,6 +8,7 @@ from django.conf import settings
 from orchestrator.data_dir import alive_path
 from orchestrator.node.launch import order_take
 from orchestrator.services import compaction, placement, retention, store_keeper
+from orchestrator.services.checkpoint_removals import checkpoint_removals_work
 from orchestrator.services.promotions import promotions_settle
 from orchestrator.services.pulse import pulse_touch
 from orchestrator.services.removals import removals_work
@@ -45,7 +46,8 @@ def pack() -> int:
 
 @shared_task
 def remove() -> None:
-    """Go on with deleting runs."""
+    """Go on with deleting runs and checkpoints."""
+    checkpoint_removals_work()
     removals_work()
 
 

@@ -37,6 +37,14 @@ def folders_remove(folders: Iterable[Path]) -> int:
     return freed
 
 
+def folder_remove(folder: Path) -> None:
+    """Remove a checkpoint; cut short, it leaves nothing that has a checkpoint's name."""
+    if folder.exists():
+        gone = folder.with_name(f"{folder.name}.gone-{os.getpid()}")
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
 def run_folders(data_dir: Path, run_id: str, checkpoints: Iterable[str]) -> list[Path]:
     """Where a run and fetched copies of its checkpoints lie below a data directory."""
     return [data_dir / "runs" / run_id, *(data_dir / "fetched" / one for one in checkpoints)]

@@ -1,6 +1,7 @@
 """The run directory: where everything of one run lies.
 
 spec.json              {"sha256", "spec"}: the effective spec
+pins.json              steps whose checkpoints stay, whatever the keep policy says
 expectations.json      how long each phase of the run was silent at most
 attempt-K/             journal.jsonl  samples.jsonl  host.jsonl  log.txt  control.json  stacks.txt  rank-R.json
                        gang.json
@@ -11,6 +12,7 @@ base/                  what an adapter stands on, where it was made on the spot;
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainer.events import Source
+
+PINS = "pins.json"
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,25 @@ class RunDir:
             return False  # a damaged one is passed over by whoever looks for the newest
         saved_by = manifest.get("attempt", 0) if isinstance(manifest, dict) else 0
         return any(saved_by <= attempt and step > behind for attempt, behind in voids)
+
+    def pins(self) -> frozenset[int]:
+        """Steps whose checkpoints people want kept. Raises ValueError when the file says no such thing."""
+        try:
+            found = json.loads((self.path / PINS).read_text())
+        except FileNotFoundError:
+            return frozenset()
+        if not isinstance(found, list) or not all(type(step) is int for step in found):
+            raise ValueError(f"{self.path / PINS} is no list of steps")
+        return frozenset(found)
+
+    def pins_write(self, steps: Iterable[int]) -> None:
+        """Note which checkpoints stay; nothing is written when that is known already."""
+        wanted = sorted(set(steps))
+        with contextlib.suppress(ValueError):
+            if self.pins() == set(wanted):
+                return
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.path / PINS, json.dumps(wanted))
 
     def checkpoint(self, step: int) -> Path:
         """The folder of the checkpoint at `step`."""

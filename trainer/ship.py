@@ -68,6 +68,7 @@ class Ship:
         }
         self.ended = EndOfJournals(attempt)
         self.ordered: Control | None = None
+        self.pinned: list[int] | None = None
         self.useful = False
         """Whether the newest connection moved a cursor."""
         self.done_sent = False
@@ -258,10 +259,23 @@ class Ship:
                 lane.suspect()
         raise Broken(f"refused: {error}")
 
+    def _pins_note(self, pins: list[int]) -> None:
+        """Write which checkpoints are to stay, when that changed. Beats bring it, answers to pushes do not."""
+        if pins == self.pinned:
+            return
+        try:
+            RunDir(self.attempt.path.parent).pins_write(pins)
+        except OSError as error:
+            self.say(f"cannot note what is pinned: {error}")
+            return
+        self.pinned = pins
+
     def _obey(self, answer: dict[str, Any]) -> None:
         """Write what people want to the control file, when it changed."""
         if "want" not in answer:
             return
+        if "pins" in answer:
+            self._pins_note(answer["pins"])
         order = Control(
             want=answer["want"],
             cause=answer.get("cause") or "user",

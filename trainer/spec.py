@@ -61,6 +61,7 @@ else:
 
 __all__ = [
     "CHECKPOINT_PREFIX",
+    "EXTERNAL_PREFIX",
     "RUN_PREFIX",
     "DataSource",
     "Problem",
@@ -73,7 +74,7 @@ __all__ = [
     "with_default_advantage",
 ]
 
-RUN_PREFIX, CHECKPOINT_PREFIX = "run:", "checkpoint:"
+RUN_PREFIX, CHECKPOINT_PREFIX, EXTERNAL_PREFIX = "run:", "checkpoint:", "external:"
 
 
 class Model(Section):
@@ -81,7 +82,8 @@ class Model(Section):
 
     name: str = Field("starter", min_length=1, json_schema_extra=BASIC)
     """`starter` (a tiny Llama with a character tokenizer, made on the spot), a local folder, a hub id,
-    `checkpoint:ID`, or `run:ID` (waits for that run's final checkpoint)."""
+    `checkpoint:ID`, `external:ID` (a model that was registered), or `run:ID` (waits for that run's final
+    checkpoint)."""
     warm_start: str = ""
     """A recipe (name or file) that the trainer runs first in the same directory, as phase "warm-up".
     Budget overrides do not touch it."""

@@ -15,6 +15,7 @@ from orchestrator.api.problems import Conflict, problem
 from orchestrator.api.shapes import Strict
 from orchestrator.services import checkpoint_copies as copies
 from orchestrator.services import store_copies
+from orchestrator.services.checkpoint_removals import checkpoint_left
 from orchestrator.services.dispatch import sent_tell
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ class CopyNamed(Strict):
     """A checkpoint as its node knows it: by the hash of its manifest."""
 
     sha256: str = Field(max_length=64)
+
+
+class DroppedIn(CopyNamed):
+    """What a node has freed."""
+
+    bytes: int = Field(ge=0, lt=2**62)
 
 
 class WaitsIn(CopyNamed):
@@ -104,6 +111,15 @@ def copy_lost(request: HttpRequest, checkpoint_id: str, payload: CopyNamed) -> d
     """Say that the files are gone from the node's disk, so that nobody waits for them."""
     checkpoint = _mine(request, checkpoint_id)
     told = copies.copy_lost(checkpoint=checkpoint, sha256=payload.sha256)
+    return {"applied": told}
+
+
+@router.post("/checkpoints/{checkpoint_id}/dropped", auth=NodeToken(), response=dict[str, Any])
+def copy_dropped(request: HttpRequest, checkpoint_id: str, payload: DroppedIn) -> dict[str, Any]:
+    """Say that the files of a deleted checkpoint are gone from the node's disk, and what that freed."""
+    checkpoint = checkpoint_or_404(checkpoint_id)
+    asked = checkpoint.sha256 == payload.sha256
+    told = asked and checkpoint_left(checkpoint.pk, request.auth.pk, payload.bytes)
     return {"applied": told}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from functools import partial
 from typing import TYPE_CHECKING
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -24,10 +23,7 @@ RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 def file_answer(request: HttpRequest, file: Path | StoredFile, *, sha256: str) -> HttpResponse:
     """The file, or the part of it that `Range` asks for; its hash is its ETag."""
-    if isinstance(file, StoredFile):
-        size, pieces = file.size, partial(_stored_pieces, file)
-    else:
-        size, pieces = file.stat().st_size, partial(_pieces, file)
+    size = file.size if isinstance(file, StoredFile) else file.stat().st_size
     tag = f'"{sha256}"'
     if request.headers.get("If-None-Match") == tag:
         return HttpResponse(status=304, headers={"ETag": tag})
@@ -40,7 +36,7 @@ def file_answer(request: HttpRequest, file: Path | StoredFile, *, sha256: str) -
     begin, end = span
     whole = (begin, end) == (0, size)
     answer = StreamingHttpResponse(
-        pieces(begin, end),
+        file_pieces(file, begin, end),
         status=200 if whole else 206,
         content_type="application/octet-stream",
         headers={"ETag": tag, "Accept-Ranges": "bytes", "Content-Length": str(end - begin)},
@@ -51,6 +47,13 @@ def file_answer(request: HttpRequest, file: Path | StoredFile, *, sha256: str) -
     if not whole:
         answer["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
     return answer
+
+
+def file_pieces(file: Path | StoredFile, begin: int, end: int) -> AsyncIterator[bytes]:
+    """The bytes of a file from `begin` to `end`, piece by piece."""
+    if isinstance(file, StoredFile):
+        return _stored_pieces(file, begin, end)
+    return _pieces(file, begin, end)
 
 
 def _span(wanted: str, size: int) -> tuple[int, int] | None:

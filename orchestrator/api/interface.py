@@ -33,6 +33,8 @@ ROUTERS = (
     "catalog",
     "checkpoints",
     "checkpoint_copies",
+    "externals",
+    "retention",
     "nodes",
     "rendezvous",
     "node_changes",

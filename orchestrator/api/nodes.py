@@ -15,6 +15,7 @@ from orchestrator.api.shapes import Strict
 from orchestrator.selectors.inputs import needed_still
 from orchestrator.services import claims, nodes
 from orchestrator.services.checkpoint_copies import copies_wanted
+from orchestrator.services.checkpoint_removals import drops_of
 from orchestrator.services.removals import removals_of
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def heartbeat(request: HttpRequest, payload: HeartbeatIn) -> dict[str, Any]:
     """Note that a node and its runs are there.
 
     `fenced` names attempts that must end, `bring` checkpoints that the node is to send to the server,
-    `remove` deleted runs whose files it is to remove.
+    `remove` deleted runs and `drop` deleted checkpoints whose files it is to remove.
     """
     try:
         stale = nodes.node_heartbeat(node=request.auth, **payload.model_dump())
@@ -154,4 +155,9 @@ def heartbeat(request: HttpRequest, payload: HeartbeatIn) -> dict[str, Any]:
     except ValueError as error:
         raise Conflict(str(error)) from error
     node = request.auth
-    return {"fenced": stale, "bring": copies_wanted(node), "remove": removals_of(node)}
+    return {
+        "fenced": stale,
+        "bring": copies_wanted(node),
+        "remove": removals_of(node),
+        "drop": drops_of(node),
+    }

@@ -14,6 +14,8 @@ from trainer.spec import RunSpec
 
 Item = TypeVar("Item")
 
+StageName = Literal["", "candidate", "approved", "retired"]
+
 Number = float | str
 """A number; "NaN", "Infinity" and "-Infinity" are strings."""
 
@@ -159,7 +161,20 @@ class RemovalOut(Schema):
     """Deleted so far, by table; with the server's own part."""
 
 
-class CheckpointOut(Schema):
+class RegisteredOut(Schema):
+    """What people say of a model."""
+
+    tags: list[str]
+    pinned: bool
+    """Stays, whatever a keep policy or a retention rule says."""
+    stage: StageName
+    stage_by: str
+    """Who gave it its stage."""
+    stage_at: datetime | None
+    note: str
+
+
+class CheckpointOut(RegisteredOut):
     """Saved weights."""
 
     id: str
@@ -174,7 +189,13 @@ class CheckpointOut(Schema):
     final: bool
     created: datetime
     deleted: datetime | None
-    """When the run's keep policy removed the files from the disk where they were saved."""
+    """When the keep policy removed the files from the disk where they were saved, or somebody deleted them."""
+    deleted_by: str
+    """Who deleted it; "" where the keep policy did."""
+    leaves: int
+    """Places where its files are still to be removed: this server, the artifact store, nodes."""
+    freed: int | None
+    """Bytes that went since it was deleted."""
     stored: bool
     """Whether the server has a copy of its own, which every node can read."""
 

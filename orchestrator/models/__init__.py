@@ -5,9 +5,12 @@ from orchestrator.models.ballot import Ballot, GoldMark
 from orchestrator.models.checkpoint import Checkpoint
 from orchestrator.models.comparison import Arm, ArmRun, Comparison, Item
 from orchestrator.models.dataset import Dataset
+from orchestrator.models.external import External, Source
 from orchestrator.models.member import Member
 from orchestrator.models.node import Node, NodeReading
 from orchestrator.models.points import Block, Chunk, Series
+from orchestrator.models.registered import Stage
+from orchestrator.models.registry_change import RegistryChange
 from orchestrator.models.removal import Removal
 from orchestrator.models.run import (
     ENDED,
@@ -41,6 +44,7 @@ __all__ = [
     "Dataset",
     "Desired",
     "Event",
+    "External",
     "GoldMark",
     "IdempotencyKey",
     "Item",
@@ -54,6 +58,7 @@ __all__ = [
     "Process",
     "Pulse",
     "Reading",
+    "RegistryChange",
     "Removal",
     "Role",
     "Run",
@@ -62,6 +67,8 @@ __all__ = [
     "Score",
     "Series",
     "ShipReport",
+    "Source",
+    "Stage",
     "State",
     "StepSpans",
     "Stream",

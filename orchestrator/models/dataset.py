@@ -35,3 +35,6 @@ class Dataset(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["name", "sha256"], name="dataset_content_once")
         ]
+
+    def __str__(self) -> str:
+        return self.name

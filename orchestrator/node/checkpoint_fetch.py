@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.artifacts.store import StoreError
 from orchestrator.node.server import arrived, part_of, sha256_of
+from trainer.disk import folder_remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,14 +108,6 @@ def is_checkpoint(folder: Path, sha256: str) -> bool:
     """Whether the folder holds this very checkpoint."""
     manifest = folder / MANIFEST
     return manifest.is_file() and (not sha256 or sha256_of(manifest) == sha256)
-
-
-def folder_remove(folder: Path) -> None:
-    """Remove a checkpoint; cut short, it leaves nothing that has a checkpoint's name."""
-    if folder.exists():
-        gone = folder.with_name(f"{folder.name}.gone-{os.getpid()}")
-        folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _fetch(place: dict[str, Any], folder: Path, source: Source) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.data_dir import PROJECT_DIR
+from orchestrator.node.checkpoint_fetch import is_checkpoint
 from trainer.control import Control
-from trainer.disk import folders_remove, run_folders
+from trainer.disk import disk_bytes, folder_remove, folders_remove, run_folders
 from trainer.events import TERMINAL
 from trainer.journal import last_event
 from trainer.liveness import Watch, hung_after
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 YOUNG = TEMPO.host_young
 """Seconds that a new attempt may take until its host has noted itself."""
 AGAIN_AFTER = TEMPO.host_again
+OF_RUN = ("host", "trainer")
 
 
 @dataclass
@@ -138,6 +140,20 @@ class Hosts:
                 self.fence(run_id, number)
                 return None
         return folders_remove(run_folders(self.data_dir, run_id, checkpoints))
+
+    def drop(self, run_id: str, path: str, sha256: str) -> int | None:
+        """Remove one checkpoint of a run that has ended; the bytes that went, None while a process of it lives."""
+        run = RunDir(self.data_dir / "runs" / run_id)
+        lives = (_lives(run.attempt(number), name) for number in run.attempts() for name in OF_RUN)
+        if any(lives):
+            return None
+        folder = run.path / path
+        inside = folder.resolve().is_relative_to(run.checkpoints.resolve())
+        if not inside or not is_checkpoint(folder, sha256):
+            return 0
+        freed = disk_bytes(folder)
+        folder_remove(folder)
+        return freed
 
     def gpus_taken(self) -> set[int]:
         """Indices of the GPUs that live attempts were given."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.node.checkpoint_fetch import Damaged, Sources, folder_remove, is_checkpoint
+from orchestrator.external_folder import identity_of
+from orchestrator.node.checkpoint_fetch import Damaged, Sources, is_checkpoint
 from orchestrator.node.fetched import used
 from trainer.control import Control
+from trainer.disk import folder_remove
 from trainer.gang import Gang, gang_write
 from trainer.rundir import RunDir, write_atomic
 from trainer.spec import SpecError, spec_parse
@@ -16,7 +19,6 @@ from trainer.tables import ending_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from orchestrator.artifacts.store import Store
     from orchestrator.node.server import Server
@@ -78,11 +80,16 @@ def _prepared(
     arguments += ["--attempt", str(attempt.number)]
     for part, option in (("model", "--model-path"), ("reference", "--reference-path")):
         name = order["spec"].get(part, {}).get("name", "")
-        if place := order["inputs"]["models"].get(name):
+        place = order["inputs"]["models"].get(name)
+        if place and "external" in place:
+            arguments += [option, _external(place, f"{part}.name")]
+        elif place:
             uses.append(_checkpoint(place, data_dir, sources))
             arguments += [option, str(uses[-1])]
         elif name.startswith(("run:", "checkpoint:")):
             raise CannotPrepare(f"{part}.name: {name} has no checkpoint (any more).")
+        elif name.startswith("external:"):
+            raise CannotPrepare(f"{part}.name: {name} is registered no more.")
     for pk, dataset in order["inputs"]["datasets"].items():
         uses.append(_dataset(pk, dataset, data_dir, server))
         arguments += ["--dataset", f"{pk}={uses[-1]}"]
@@ -91,6 +98,7 @@ def _prepared(
     arguments += [f"{path}={json.dumps(value)}" for path, value in order["overrides"].items()]
     attempt.path.mkdir(parents=True, exist_ok=True)
     write_atomic(attempt.past, json.dumps(order["past"]))
+    run.pins_write(order.get("pins", []))
     # A server of an earlier version says nothing of stalls.
     on_stall = order.get("on_stall", "tell")
     Control(knobs=order["knobs"], asks=order["asks"], on_stall=on_stall).write(attempt.control)
@@ -146,6 +154,27 @@ def _checkpoint(place: dict[str, Any], data_dir: Path, sources: Sources) -> Path
         sources.fetch(place, copy)
     used(copy)
     return copy
+
+
+def _external(place: dict[str, Any], field: str) -> str:
+    """What the trainer loads for an external model: its hub id, or its folder, if that is the registered one."""
+    if place["kind"] == "hub":
+        return str(place["source"])
+    folder, called = (
+        Path(place["source"]),
+        f"{field}: external:{place['external']} ({place['name']})",
+    )
+    if not folder.is_dir():
+        raise CannotPrepare(f"{called}: {folder} is not there on this machine.")
+    try:
+        told_by, sha256 = identity_of(folder)
+    except (ValueError, OSError) as error:
+        raise CannotPrepare(f"{called}: {error}.") from error
+    if place["sha256"] and sha256 != place["sha256"]:
+        raise CannotPrepare(
+            f"{called}: {folder / told_by} is not what was registered; look at it again on its page."
+        )
+    return str(folder)
 
 
 def _dataset(pk: str, dataset: dict[str, Any], data_dir: Path, server: Server) -> Path:

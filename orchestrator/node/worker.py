@@ -188,6 +188,8 @@ def _beat(node: ThisNode, every: float, ending: threading.Event) -> None:
             node.heard = asked
             for gone in answer.get("remove", []):
                 _remove(node, gone)
+            for gone in answer.get("drop", []):
+                _drop(node, gone)
             node.courier.told(answer["bring"])
         except Unreachable as error:
             log.warning("no answer to the heartbeat: %s", error)
@@ -216,6 +218,15 @@ def _remove(node: ThisNode, gone: dict[str, Any]) -> None:
     freed = node.hosts.remove(gone["run"], gone["checkpoints"])
     if freed is not None:
         node.server.post("/removals", {"run": gone["run"], "bytes": freed})
+
+
+def _drop(node: ThisNode, gone: dict[str, Any]) -> None:
+    """Free what a deleted checkpoint takes up here, and say how much that was."""
+    with node.preparing.at_rest() as quiet:
+        freed = node.hosts.drop(gone["run"], gone["path"], gone["sha256"]) if quiet else None
+    if freed is not None:
+        report = {"sha256": gone["sha256"], "bytes": freed}
+        node.server.post(f"/checkpoints/{gone['checkpoint']}/dropped", report)
 
 
 def _sign_of_life(node: ThisNode, every: float) -> dict[str, Any]:

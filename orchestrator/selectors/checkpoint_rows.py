@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Q
-from django.db.models.fields.json import KeyTransform
-
-from orchestrator.models import Checkpoint, Run
+from orchestrator.models import Checkpoint, External, Run, Stage
+from orchestrator.selectors.checkpoint_search import checkpoints_matching
 from orchestrator.selectors.run_words import method_chips, spec_of
 from orchestrator.selectors.saved import best_metric, best_saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from django.db.models import QuerySet
+    from orchestrator.selectors.checkpoint_search import Asked
 
 TOLD = ("eval/reward", "eval/accuracy", "eval/pair_accuracy", "eval/loss")
 """Metrics with a column of their own, where any row of the page has them."""
-ASKED = re.compile(r"(\S+?)\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d*)?(?:e-?\d+)?)", re.IGNORECASE)
-LOOKUPS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
-WORDS_OF_NUMBERS = ["NaN", "Infinity", "-Infinity"]
+TAGS_SHOWN = 8
 
 
 def checkpoint_rows(
-    *, q: str = "", removed: bool = False, page: int = 1, per_page: int = 50
+    asked: Asked, *, page: int = 1, per_page: int = 50
 ) -> tuple[list[dict[str, Any]], list[str], int]:
     """Rows newest first, the metrics that have a column, and how many rows there are in all."""
-    found = Checkpoint.objects.all() if removed else Checkpoint.objects.filter(deleted=None)
-    found, asked = _filtered(found, q)
+    found, named = checkpoints_matching(asked)
     count = found.count()
     start = (page - 1) * per_page
     shown = list(
@@ -38,7 +33,7 @@ def checkpoint_rows(
             start : start + per_page
         ]
     )
-    columns = [key for key in dict.fromkeys([*asked, *TOLD]) if _any_has(shown, key)]
+    columns = [key for key in dict.fromkeys([*named, *TOLD]) if _any_has(shown, key)]
     best = _best_of_runs({one.run_id: one.run for one in shown})
     rows = [
         {
@@ -71,6 +66,20 @@ def load_text(folder: str) -> str:
     )
 
 
+def marks_used() -> tuple[list[tuple[str, int]], list[str]]:
+    """How many kept models stand at each stage that any stands at, and the tags that most of them have."""
+    stages: Counter[str] = Counter()
+    tags: Counter[str] = Counter()
+    for kind in (Checkpoint.objects.filter(deleted=None), External.objects.all()):
+        marked = kind.exclude(stage=Stage.NONE, tags=[]).values_list("stage", "tags")
+        for stage, theirs in marked:
+            stages.update([stage])
+            tags.update(theirs)
+    shown = sorted(tags.items(), key=lambda one: (-one[1], one[0]))[:TAGS_SHOWN]
+    counts = [(str(stage), stages[stage]) for stage in Stage.values if stage and stages[stage]]
+    return counts, [tag for tag, _ in shown]
+
+
 def fetch_text(listing: str, folder: str) -> str:
     """Python that downloads the files of a checkpoint by the API."""
     return "\n".join(
@@ -91,27 +100,6 @@ def fetch_text(listing: str, folder: str) -> str:
             "        shutil.copyfileobj(source, target)",
         ]
     )
-
-
-def _filtered(found: QuerySet[Checkpoint], text: str) -> tuple[QuerySet[Checkpoint], list[str]]:
-    """Checkpoints that the text finds, and the metrics that it names."""
-    keys: list[str] = []
-    for key, sign, number in ASKED.findall(text):
-        asked = f"asked_{len(keys)}"
-        found = found.alias(**{asked: KeyTransform(key, "metrics")})
-        # JSON orders words before numbers: a NaN must not pass for a small loss.
-        found = found.exclude(**{f"{asked}__in": WORDS_OF_NUMBERS})
-        found = found.filter(**{f"{asked}__{LOOKUPS[sign]}": float(number)})
-        keys.append(key)
-    for word in ASKED.sub(" ", text).split():
-        if "/" in word:
-            found = found.filter(metrics__has_key=word)
-            keys.append(word)
-        else:
-            run = Q(run__name__icontains=word) | Q(run__tags__contains=[word])
-            ids = Q(pk__startswith=word.lower()) | Q(run__pk__startswith=word.lower())
-            found = found.filter(run | ids | Q(run__owner__username__iexact=word))
-    return found, keys
 
 
 def _any_has(shown: Iterable[Checkpoint], key: str) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from orchestrator.models import ENDED, Checkpoint, Dataset, Run
+from orchestrator.selectors.externals import external_named, external_names, external_place
 from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
 
 if TYPE_CHECKING:
@@ -22,11 +23,14 @@ def final_checkpoint(run: Run) -> Checkpoint | None:
 
 
 def inputs_of(run: Run) -> dict[str, Any]:
-    """Where the checkpoints and datasets that the spec names by id are to be had."""
+    """Where the checkpoints, external models and datasets that the spec names by id are to be had."""
     models: dict[str, Any] = {}
     for name in model_names(run.spec):
         if found := checkpoint_named(name):
             models[name] = checkpoint_place(found)
+    for name in external_names(run.spec):
+        if external := external_named(name):
+            models[name] = external_place(external)
     wanted = {source["source"] for source in data_sources(run.spec)}
     datasets = {
         one.pk: {"sha256": one.sha256, "filename": one.filename, "mapping": one.mapping}

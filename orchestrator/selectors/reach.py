@@ -9,6 +9,12 @@ from django.db.models import F, Q
 
 from orchestrator.models import Attempt, Checkpoint, Process, Run
 from orchestrator.models.contact import node_alive
+from orchestrator.selectors.externals import (
+    external_in_reach,
+    external_named,
+    external_names,
+    where_words,
+)
 from orchestrator.selectors.inputs import checkpoint_named, data_sources, holder_of, model_names
 from orchestrator.selectors.members import members_holding
 
@@ -65,7 +71,7 @@ def continues_here(run: Run, node: Node, attempt: int) -> bool:
 
 
 def out_of_reach(run: Run, node: Node) -> Iterator[str]:
-    """Why the run cannot start on `node` yet, for each checkpoint that it needs and cannot read there."""
+    """Why the run cannot start on `node` yet, for each model that it needs and cannot read there."""
     own = newest_saved(run) if run.attempt else None
     if own is not None and not within_reach(own, node):
         holder = holder_of(own)
@@ -82,6 +88,11 @@ def out_of_reach(run: Run, node: Node) -> Iterator[str]:
         else:
             where = f"lies on {holder.name}, which is gone" if holder else "was removed"
             yield f"cannot read the checkpoint of step {found.step}, which {where}"
+    for name in external_names(run.spec):
+        external = external_named(name)
+        if external is not None and not external_in_reach(external, node):
+            where = where_words(external)
+            yield f"cannot read {name} ({external.name}), a folder on the disk of {where}"
 
 
 def node_reads_checkpoint(node: Node, checkpoint: Checkpoint) -> bool:

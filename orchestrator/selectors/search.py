@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.urls import NoReverseMatch, reverse
 
 from orchestrator.models import Checkpoint, Run
+from orchestrator.selectors.externals import externals_list
 from trainer import registry
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def _checkpoints(text: str) -> Iterator[Hit]:
     for saved in kept.order_by("-created")[:PER_GROUP]:
         url = reverse("run-tab", args=[saved.run_id, "checkpoints"]) + f"#{saved.pk}"
         yield Hit(url, f"{saved.run.name} · step {saved.step}", saved.pk, icon="checkpoints")
+    for one in externals_list(q=text, per_page=PER_GROUP)[0]:
+        url = reverse("external", args=[one.pk])
+        yield Hit(url, one.name, f"external · {one.source}", icon="checkpoints")
 
 
 def _methods(text: str) -> Iterator[Hit]:

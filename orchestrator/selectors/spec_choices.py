@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.models import Checkpoint, Dataset, Run, State
+from orchestrator.models import Checkpoint, Dataset, External, Run, State
+from orchestrator.selectors.externals import external_get, where_words
 from orchestrator.selectors.knob_text import number_text
 from orchestrator.selectors.spec_schema import built_in_sources
-from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX, Problem
+from trainer.spec import CHECKPOINT_PREFIX, EXTERNAL_PREFIX, RUN_PREFIX, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,10 @@ def model_choices() -> dict[str, list[Choice]]:
         "Built in": [Choice("starter", "starter · tiny Llama, characters, made on the spot")],
         "A run's final checkpoint": runs,
         "A checkpoint": checkpoints,
+        "External": [
+            Choice(f"{EXTERNAL_PREFIX}{one.pk}", f"{one.name} · {one.source}")
+            for one in External.objects.order_by("-created")[:_MOST]
+        ],
     }
     return {heading: choices for heading, choices in found.items() if choices}
 
@@ -73,6 +78,8 @@ def names_explained(raw: Any) -> dict[str, str]:
             )
         elif isinstance(thing, Checkpoint):
             found[path] = f"{thing.run.name}, step {thing.step}{_score(thing)}"
+        elif isinstance(thing, External):
+            found[path] = f"{thing.name}: {thing.source} on {where_words(thing)}"
         elif isinstance(thing, Dataset):
             found[path] = f"{thing.name}: {thing.rows} rows with {', '.join(thing.columns[:6])}"
     return found
@@ -128,16 +135,18 @@ def _names(raw: Any) -> Iterator[tuple[str, str]]:
 
 
 def _kind(path: str, name: str) -> str:
-    """What the name promises to be: "run", "checkpoint", "dataset", or "" for anything else."""
+    """What the name promises to be: "run", "checkpoint", "external model", "dataset", or "" for anything else."""
     if path.startswith("data."):
         is_id = _ID.fullmatch(name) and name not in built_in_sources()
         return "dataset" if is_id else ""
     if name.startswith(RUN_PREFIX):
         return "run"
+    if name.startswith(EXTERNAL_PREFIX):
+        return "external model"
     return "checkpoint" if name.startswith(CHECKPOINT_PREFIX) else ""
 
 
-def _thing(path: str, name: str) -> Run | Checkpoint | Dataset | None:
+def _thing(path: str, name: str) -> Run | Checkpoint | External | Dataset | None:
     kind, key = _kind(path, name), name.rpartition(":")[2]
     if not _ID.fullmatch(key):
         return None
@@ -145,6 +154,8 @@ def _thing(path: str, name: str) -> Run | Checkpoint | Dataset | None:
         return Run.objects.filter(pk=key).first()
     if kind == "checkpoint":
         return Checkpoint.objects.filter(pk=key, deleted=None).select_related("run").first()
+    if kind == "external model":
+        return external_get(key)
     return Dataset.objects.filter(pk=name).first() if kind == "dataset" else None
 
 

@@ -267,7 +267,7 @@ def _note_stored(checkpoint: Checkpoint) -> bool:
 
 
 def superseded_free(run_id: str) -> None:
-    """Free what the run's keep policy has removed, as soon as something newer is here instead."""
+    """Free what somebody has deleted, and what the run's keep policy has removed once something newer is here."""
     if not copies_of(run_id).is_dir():
         return
     rows = {copy_folder(row).name: row for row in Checkpoint.objects.filter(run_id=run_id)}
@@ -276,10 +276,20 @@ def superseded_free(run_id: str) -> None:
     for path in copies_of(run_id).iterdir():
         row = rows.get(path.name.partition(".")[0])
         # Without a row it belongs to a step that was saved again since.
-        if row is None or (row.deleted is not None and (row.attempt, row.step) < newest):
+        if row is None or goes_for_good(row, newest):
             shutil.rmtree(path)
             if row is not None:
                 Checkpoint.objects.filter(pk=row.pk, stored=row.stored).update(stored="")
+
+
+def goes_for_good(checkpoint: Checkpoint, newest: tuple[int, int]) -> bool:
+    """Whether a copy is wanted no more; `newest`: attempt and step of the newest one that is kept and copied.
+
+    One that people pinned or approved stays here, also when its trainer has removed the files.
+    """
+    if checkpoint.deleted is None or checkpoint.protection:
+        return False
+    return bool(checkpoint.deleted_by) or (checkpoint.attempt, checkpoint.step) < newest
 
 
 def _sync(folder: Path) -> None:

@@ -15,6 +15,7 @@ from orchestrator.selectors.changes import past_changes
 from orchestrator.selectors.fitting import processes_wanted
 from orchestrator.selectors.inputs import checkpoint_place, inputs_of
 from orchestrator.selectors.members import gang_of, machines_of
+from orchestrator.selectors.pins import pins_of
 from orchestrator.selectors.reach import continues_here, newest_saved, resume_point
 from orchestrator.services.facts import event_add, run_change, run_locked
 from orchestrator.services.members import BUSY, member_claim, member_fail
@@ -46,6 +47,8 @@ class Order:
     """Knobs of the spec that a restart changed."""
     voids: list[list[int]]
     """[attempt, step]: checkpoints of attempts up to that one behind that step are to be removed."""
+    pins: list[int]
+    """Steps whose checkpoints stay, whatever the run's keep policy says."""
     past: list[dict[str, Any]]
     """What earlier attempts changed and met, for an attempt on another machine."""
     continues_here: bool
@@ -122,6 +125,7 @@ def _order(
         on_stall=policy_stored(run.policy).on_stall if index == 0 else "tell",
         overrides=run.overrides,
         voids=run.voids,
+        pins=pins_of(run.pk),
         past=past_changes(run),
         continues_here=continues_here(run, node, row.number),
         gpus=gpus,

@@ -10,6 +10,7 @@ from django.db import DataError, transaction
 from django.utils import timezone
 
 from orchestrator.models import Attempt, LogLine, Run, Sample, State, StepSpans, Stream
+from orchestrator.selectors.pins import pins_of
 from orchestrator.selectors.wants import want_of
 from orchestrator.selectors.wire import execute
 from orchestrator.services.answers import answers_store
@@ -159,7 +160,8 @@ def beat(*, run_id: str, attempt: int) -> dict[str, Any]:
         if run is None:
             return {"want": "stop", "cause": "user", "message": "the run was deleted", "knobs": {}}
         events_apply(run=run, attempt=attempt, source="ship", events=[])
-        return want_of(run, attempt)
+        # In answers to beats alone: pushes are many, and what is pinned changes seldom.
+        return want_of(run, attempt) | {"pins": pins_of(run_id)}
 
 
 def stream_done(*, run_id: str, attempt: int, counts: dict[str, int]) -> dict[str, int]:

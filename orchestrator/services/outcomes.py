@@ -22,6 +22,7 @@ from orchestrator.models.contact import LEASE
 from orchestrator.selectors.stalls import STALLED, stall_reason
 from orchestrator.services.facts import run_change
 from orchestrator.services.members import members_end, rendezvous_note
+from orchestrator.services.registry import checkpoint_replaced, pins_missed
 from orchestrator.services.restarts import (
     FROM_OUTSIDE,
     decides_late,
@@ -187,6 +188,7 @@ def _checkpoint(run: Run, attempt: int, event: dict[str, Any]) -> None:
     step = int(event["step"])
     newer = Checkpoint.objects.filter(run=run, step=step, attempt__gt=attempt, deleted=None)
     if not newer.exists():
+        checkpoint_replaced(run, step, sha256=str(event.get("sha256") or "")[:64], attempt=attempt)
         Checkpoint.objects.update_or_create(
             run=run,
             step=step,
@@ -198,6 +200,9 @@ def _checkpoint(run: Run, attempt: int, event: dict[str, Any]) -> None:
                 "metrics": metrics if isinstance(metrics, dict) else {},
                 "final": bool(event.get("final")),
                 "deleted": None,
+                "deleted_by": "",
+                "leaves": [],
+                "freed": None,
             },
         )
     removed = [step for step in event.get("removed") or [] if isinstance(step, int)]
@@ -205,6 +210,7 @@ def _checkpoint(run: Run, attempt: int, event: dict[str, Any]) -> None:
         gone = Checkpoint.objects.filter(
             run=run, step__in=removed, attempt__lte=attempt, deleted=None
         )
+        pins_missed(run, gone)
         gone.update(deleted=timezone.now())
 
 

@@ -9,16 +9,25 @@ from django.db import transaction
 from django.utils import timezone
 
 from orchestrator.models import Checkpoint, Dataset, Desired, Process, Run, State
+from orchestrator.selectors.externals import external_named
 from orchestrator.selectors.inputs import data_sources
 from orchestrator.selectors.removals import is_being_deleted
 from orchestrator.services.dispatch import schedule_soon
+from orchestrator.services.externals import external_problem
 from orchestrator.services.facts import event_add, run_change, run_owned
 from orchestrator.services.hints import hint
 from orchestrator.services.live_knobs import knobs_change
 from orchestrator.services.release import runs_release_local
 from orchestrator.services.restarts import policy_checked
 from trainer import registry
-from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX, Problem, SpecError, spec_parse
+from trainer.spec import (
+    CHECKPOINT_PREFIX,
+    EXTERNAL_PREFIX,
+    RUN_PREFIX,
+    Problem,
+    SpecError,
+    spec_parse,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -214,6 +223,10 @@ def _named_things_exist(spec: dict[str, Any]) -> Run | None:
             problems.append(
                 Problem(path=f"{part}.name", message=f"there is no {name}, or its files are gone")
             )
+        elif name.startswith(EXTERNAL_PREFIX) and (message := external_problem(name)):
+            problems.append(Problem(path=f"{part}.name", message=message))
+    if not problems:
+        problems += _revisions_apply(spec)
     problems += _datasets_missing(spec)
     if problems:
         raise SpecError(problems)
@@ -224,6 +237,22 @@ def _checkpoint_exists(name: str) -> bool:
     pk = name.removeprefix(CHECKPOINT_PREFIX)
     found = Checkpoint.objects.filter(pk=pk, deleted=None).first()
     return found is not None and not is_being_deleted(found.run_id)
+
+
+def _revisions_apply(spec: dict[str, Any]) -> list[Problem]:
+    """Take over the revisions of external hub models; the spec has one for both of its models."""
+    problems: list[Problem] = []
+    for part in ("model", "reference"):
+        name = spec[part]["name"]
+        external = external_named(name) if name.startswith(EXTERNAL_PREFIX) else None
+        revision = external.revision if external is not None else ""
+        if not revision:
+            continue
+        if spec["model"]["revision"] not in ("", revision):
+            message = f"{part}.name is registered at {revision}; write that, or nothing"
+            problems.append(Problem(path="model.revision", message=message))
+        spec["model"]["revision"] = revision
+    return problems
 
 
 def _mappings_apply(spec: dict[str, Any]) -> None:

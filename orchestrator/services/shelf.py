@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
+from django.db.models import F, Q
 from django.utils import timezone
 
 from orchestrator.models import ENDED, Checkpoint, Member, Process, Removal, Run, State
+from orchestrator.models.registered import PROTECTED
 from orchestrator.selectors.inputs import model_names
+from orchestrator.services.checkpoint_removals import RELEASE_FIRST
 from orchestrator.services.dispatch import remove_soon
 from orchestrator.services.facts import event_add, run_change, run_owned
 from orchestrator.services.hints import hint
@@ -52,7 +55,7 @@ def run_delete(*, run_id: str, user: User) -> list[Removal]:
 
     From now on lists leave it out and nothing changes it; the control worker does the rest (`removals`).
     Returns what is asked, one of it for each disk; the same again for a run that is being deleted already.
-    Raises ValueError for a run that lives or that another one still needs.
+    Raises ValueError for a run that lives, that another one still needs, or of which a checkpoint is pinned.
     """
     with transaction.atomic():
         run = run_owned(run_id, user, deleted=True)
@@ -65,6 +68,11 @@ def run_delete(*, run_id: str, user: User) -> list[Removal]:
         if needed := _needed_by(run):
             names = ", ".join(str(one) for one in needed)
             raise ValueError(f"Still needed by {names}: stop them or wait until they have ended.")
+        there = Q(deleted=None) | Q(stored=F("sha256"))
+        if (kept := run.checkpoints.filter(PROTECTED, there).order_by("step").first()) is not None:
+            raise ValueError(
+                f"Its checkpoint of step {kept.step} is {kept.protection}. {RELEASE_FIRST}"
+            )
         checkpoints = list(run.checkpoints.values_list("pk", flat=True))
         further = Member.objects.filter(attempt__run=run).select_related("node")
         nodes: dict[str, Node] = {

@@ -31,8 +31,10 @@ from orchestrator.services.checkpoint_copies import (
     MANIFEST,
     MANIFEST_MOST,
     copy_folder,
+    goes_for_good,
     manifest_files,
 )
+from orchestrator.services.checkpoint_removals import STORE, checkpoint_left
 from orchestrator.services.dispatch import schedule_soon
 from orchestrator.services.hints import hint
 
@@ -147,14 +149,14 @@ def _superseded_free_both(store: Store, run_id: str) -> None:
 
 
 def superseded_free(store: Store, run_id: str) -> None:
-    """Free what the run's keep policy has removed, as soon as something newer is there instead."""
+    """Free what somebody has deleted, and what the run's keep policy has removed once something newer is there."""
     rows = {_name(row): row for row in Checkpoint.objects.filter(run_id=run_id)}
     kept = [row for row in rows.values() if is_stored(row) and row.deleted is None]
     newest = max(((row.attempt, row.step) for row in kept), default=(0, 0))
     for name in store.folders(run_key(run_id)):
         row = rows.get(name)
         # Without a row it belongs to a step that was saved again since.
-        if row is None or (row.deleted is not None and (row.attempt, row.step) < newest):
+        if row is None or goes_for_good(row, newest):
             if row is not None:
                 # First: a copy that counts must be whole, wherever this is cut off.
                 Checkpoint.objects.filter(pk=row.pk, stored=row.stored).update(stored="")
@@ -178,6 +180,15 @@ def leaving_free(store: Store) -> None:
             _remove(store, f"{run_key(note.name)}/{name}")
         if time.time() - note.stat().st_mtime > LINGER:
             note.unlink()
+
+
+def deleted_free(store: Store) -> None:
+    """Remove from the store what somebody has deleted, and note that it is gone."""
+    for row in Checkpoint.objects.filter(leaves__contains=[STORE]):
+        held = sum(store.sizes(store_key(row)).values())
+        superseded_free(store, row.run_id)
+        if not store.sizes(store_key(row)):
+            checkpoint_left(row.pk, STORE, held)
 
 
 def listing_path(checkpoint: Checkpoint) -> Path:

@@ -83,6 +83,7 @@ def look(store: Store) -> bool:
     try:
         store.probe()
         store_copies.leaving_free(store)
+        store_copies.deleted_free(store)
         store_copies.copies_forward(store)
     except StoreError as error:
         log.warning("%s", error)

@@ -22,6 +22,7 @@ from orchestrator.models import (
     Attempt,
     Checkpoint,
     Dataset,
+    External,
     GoldMark,
     Node,
     Role,
@@ -56,7 +57,7 @@ OPEN_TO_VIEWERS = {
 """Requests other than GET that do something for everybody signed in, and change nothing but their own."""
 
 MADE_BY_OPERATORS = re.compile(
-    r"POST /api/(runs|datasets|runs/\w+/(clone|fork)|comparisons|comparisons/import"
+    r"POST /api/(runs|datasets|externals|runs/\w+/(clone|fork)|comparisons|comparisons/import"
     r"|comparisons/\w+/(ballots|votes|preferences|evaluation-set))"
 )
 """What an operator may do without owning anything: make something new, and vote."""
@@ -123,6 +124,7 @@ def values(people: dict[str, User]) -> dict[str, str]:
     vote = voted(comparison, ada, 0, "left")
     ends = {"better": vote.left, "worse": vote.right}
     mark = GoldMark.objects.create(comparison=comparison, item=vote.item, by=ada, **ends)
+    external = External.objects.create(name="e", kind="hub", source="NAME/MODEL", owner=ada)
     api_token_create(user=ada)
     return TOKENS_OF_ROUTES | {
         "comparison_id": comparison.pk,
@@ -131,6 +133,7 @@ def values(people: dict[str, User]) -> dict[str, str]:
         "run_id": run.pk,
         "checkpoint_id": checkpoint.pk,
         "dataset_id": dataset.pk,
+        "external_id": external.pk,
         "node_id": node.pk,
         "token_id": str(ApiToken.objects.get().pk),
         "name": "model.safetensors",
@@ -181,7 +184,8 @@ def ask(client: Client, method: str, url: str, values: dict[str, str]) -> int:
     if method == "GET":
         return int(client.get(url).status_code)
     if url.startswith("/api/"):
-        body = json.dumps({"name": "taken"} if method == "PATCH" else {})
+        change = {"stage": "approved"} if "/checkpoints/" in url else {"name": "taken"}
+        body = json.dumps(change if method == "PATCH" else {})
         return int(client.generic(method, url, body, "application/json").status_code)
     if method == "POST":
         return int(client.post(url, fields).status_code)

@@ -85,3 +85,19 @@ def test_a_rollback_takes_back_what_earlier_attempts_saved_behind_its_step(tmp_p
     assert [step for step in (10, 20, 30) if run.is_void(step, [(2, 10), (1, 9)])] == [10, 20]
     assert not run.is_void(10, [(1, 10)]) and not run.is_void(50, [(9, 0)])
     assert run.is_void(40, [(1, 5)])
+
+
+def test_pins_are_kept_and_written_only_when_they_change(run):
+    assert run.pins() == frozenset()
+    run.pins_write([])
+    assert not run.path.exists()
+    run.pins_write([30, 10, 10])
+    assert run.pins() == {10, 30}
+    stamp = (run.path / "pins.json").stat()
+    run.pins_write([10, 30])
+    assert (run.path / "pins.json").stat() == stamp
+    (run.path / "pins.json").write_text("[1, true]")
+    with pytest.raises(ValueError, match="is no list of steps"):
+        run.pins()
+    run.pins_write([10])
+    assert run.pins() == {10}

@@ -343,3 +343,24 @@ async def test_a_further_machine_of_a_gang_delivers_nothing_and_stays_to_the_end
         finish(attempt)
         assert await shipping == ship.EXIT_DONE
         assert server.connections == 0
+
+
+async def test_what_is_pinned_is_noted_beside_the_run_and_an_answer_without_it_changes_nothing(
+    attempt, monkeypatch
+):
+    carrier, run = ship.Ship(attempt, lambda sentence: None), RunDir(attempt.path.parent)
+    carrier._obey({"want": "run", "pins": [40, 20]})
+    assert run.pins() == {20, 40}
+    carrier._obey({"want": "run"})
+    assert run.pins() == {20, 40}
+
+    def full(self, steps):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "pins_write", full)
+        carrier._obey({"want": "stop", "pins": []})
+    assert run.pins() == {20, 40}
+    assert control_read(attempt.control).want == "stop", "a full disk keeps no order back"
+    carrier._obey({"want": "stop", "pins": []})
+    assert run.pins() == frozenset()

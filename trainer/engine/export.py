@@ -5,6 +5,7 @@ Both leave out what only resuming needs (`trainer/`, manifest.json) and never ch
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from trainer.engine.adapted import BASE, base_of, is_adapter, merged
-from trainer.engine.checkpoint import MANIFEST, damage
+from trainer.engine.checkpoint import MANIFEST, damage, manifest_of, sha256_of
 from trainer.engine.load import folder_load
 from trainer.engine.retention import best_of
 from trainer.rundir import RunDir
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LEFT_OUT = ("trainer", MANIFEST, BASE)
+PARENTS = "merged.json"
+"""In a merged copy: {"parents": [{"sha256", "step"}]}, by the manifest of what it was made from."""
 UNFINISHED = (OSError, RuntimeError, HTTPError)
 """What may go wrong though nothing that was asked for is: the disk, the network, the hub."""
 
@@ -56,12 +59,15 @@ def checkpoint_merge(folder: Path, out: Path) -> Path:
 
 
 def _write_merged(folder: Path, target: Path) -> None:
-    if not is_adapter(folder):
+    if is_adapter(folder):
+        model, tokenizer = folder_load(str(folder), Model())
+        merged(model).save_pretrained(target)
+        tokenizer.save_pretrained(target)
+    else:
         shutil.copytree(folder, target, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        return
-    model, tokenizer = folder_load(str(folder), Model())
-    merged(model).save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    if (folder / MANIFEST).exists():
+        parent = {"sha256": sha256_of(folder / MANIFEST), "step": manifest_of(folder).get("step")}
+        (target / PARENTS).write_text(json.dumps({"parents": [parent]}))
 
 
 def checkpoint_push(folder: Path, to: str, *, private: bool, merge: bool) -> str:

@@ -21,7 +21,7 @@ from trainer.engine.policy import Policy
 from trainer.engine.probe import probe
 from trainer.engine.scorer import is_scorer, scorer_ready
 from trainer.engine.starter import Shape, starter_model, starter_tokenizer
-from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
+from trainer.spec import CHECKPOINT_PREFIX, EXTERNAL_PREFIX, RUN_PREFIX
 
 if TYPE_CHECKING:
     from trainer.spec import Model
@@ -64,7 +64,7 @@ def folder_load(name: str, spec: Model) -> tuple[Any, Any]:
 
     A folder that holds an adapter gives its base with the adapter in it.
     """
-    if name.startswith((RUN_PREFIX, CHECKPOINT_PREFIX)):
+    if name.startswith((RUN_PREFIX, CHECKPOINT_PREFIX, EXTERNAL_PREFIX)):
         raise ValueError(
             f"model.name: {name} is known to the server only; give its folder with --model-path"
         )

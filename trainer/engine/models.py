@@ -22,6 +22,7 @@ from trainer.engine.load import dtype_stored, folder_load, policy_make, starter_
 from trainer.engine.reference import Reference
 from trainer.engine.scorer import is_scorer, outputs_check, scorer_make
 from trainer.rundir import RunDir
+from trainer.spec import EXTERNAL_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -202,7 +203,9 @@ class Models:
         if is_adapter(folder):
             base = Path(base_of(folder))
             return base if base.parent == folder else str(base)
-        return folder if self.session.model_path else str(folder.resolve())
+        # An external model stays where people keep it; another run's checkpoint may go.
+        lasts = not self.session.model_path or self.spec.model.name.startswith(EXTERNAL_PREFIX)
+        return str(folder.resolve()) if lasts else folder
 
     # --- what it is compared with ----------------------------------------------------------------
 

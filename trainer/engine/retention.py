@@ -1,4 +1,4 @@
-"""Which checkpoints stay: the newest, the best, every so many steps; and which one is the best."""
+"""Which checkpoints stay: the newest, the best, every so many steps, pinned ones; and which one is the best."""
 
 from __future__ import annotations
 
@@ -20,16 +20,23 @@ BEST = "best.json"
 
 
 def prune(run: RunDir, policy: CheckpointPolicy, *, metric: str, step: int) -> list[int]:
-    """Remove the checkpoints up to `step` that no rule keeps; return their steps.
+    """Remove the checkpoints up to `step` that no rule keeps and nobody pinned; return their steps.
 
-    Later ones can only be left from an attempt whose newest checkpoint was damaged: they keep nothing else
-    from being kept, and stay until they are written again.
+    A pinned one is kept beside the others and takes nobody's place. Later ones can only be left from an attempt
+    whose newest checkpoint was damaged: they keep nothing else from being kept, and stay until they are
+    written again.
     """
     steps = [found for found in run.checkpoint_steps() if found <= step]
     kept = set(steps[-policy.keep_last :])
     if policy.keep_every:
         kept |= {found for found in steps if found % policy.keep_every == 0}
     kept |= {found for _, found in ranking(run, metric)[: policy.keep_best]}
+    try:
+        # Read last: a pin may have come while the newest one was written.
+        kept |= run.pins()
+    except ValueError:
+        # Nobody knows what is pinned: better too many than one too few.
+        kept |= set(steps)
     removed = [found for found in steps if found not in kept]
     for found in removed:
         checkpoint.remove(run.checkpoint(found))

@@ -21,8 +21,8 @@ class RewardModel(Reward):
 
     model: str = Field(min_length=1, max_length=1000, json_schema_extra={"basic": True})
     """Folder of the reward model (a checkpoint of ours, or any sequence classifier of transformers that is
-    read at its last token) or its hub id. Only `model.name` knows `run:ID` and `checkpoint:ID`; give the
-    checkpoint's folder here. Policies whose tokenizer has the same tokens are scored token by token as
+    read at its last token) or its hub id. Only `model.name` knows `run:ID`, `checkpoint:ID` and `external:ID`;
+    give the folder here. Policies whose tokenizer has the same tokens are scored token by token as
     they wrote; answers of others are encoded again from their text."""
     outputs: dict[str, float] = Field(default_factory=dict)
     """Weight of each output, by name or by number, of a model with several: the score is their sum.
@@ -32,7 +32,7 @@ class RewardModel(Reward):
 
     @model_validator(mode="after")
     def _a_folder_is_named(self) -> Self:
-        if self.model.startswith(("run:", "checkpoint:")):
+        if self.model.startswith(("run:", "checkpoint:", "external:")):
             raise ValueError(
                 f"{self.model} is known to model.name only; give the folder of the checkpoint"
             )

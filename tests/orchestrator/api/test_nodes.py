@@ -46,7 +46,7 @@ def test_a_node_joins_claims_and_speaks(client, invited, ada):
     assert post(client, "/claims", token, run=run.pk, attempt=1).status_code == 409
     beat = {"expect_next_in": 15, "instance": welcome["instance"], "inventory": {"cpus": 2}}
     told = post(client, "/heartbeats", token, runs=[{"run": run.pk, "attempt": 1}], **beat)
-    assert told.json() == {"fenced": [], "bring": [], "remove": []}
+    assert told.json() == {"fenced": [], "bring": [], "remove": [], "drop": []}
     failed = post(client, "/claims/fail", token, run=run.pk, attempt=1, message="no disk")
     assert failed.json() == {"applied": True}
     run.refresh_from_db()

@@ -51,6 +51,12 @@ QUESTIONS = {
     "/api/runs/RUN/steering": ["x"],
     "/api/runs/RUN/seams": ["x"],
     "/api/removals": ["page", "per_page"],
+    "/api/checkpoints": [
+        *("q", "run", "stage", "tag", "pinned", "final", "deleted", "page", "per_page"),
+    ],
+    "/api/externals": ["q", "stage", "tag", "pinned", "page", "per_page"],
+    "/api/retention": ["keep_last", "keep_best", "metric", "keep_every", "older_than_days"],
+    "/api/runs/RUN/retention": ["keep_last", "metric"],
     "/api/metrics": ["keys"],
     "/api/recipes": ["x"],
     "/api/comparisons/COMPARISON/ratings": ["style", "weights"],
@@ -83,6 +89,7 @@ def test_odd_ids_are_not_found(client: Client, vera: User, bearer: Any, odd: str
     for path in (
         "/api/runs/{}/series",
         "/api/checkpoints/{}/files",
+        "/api/externals/{}",
         "/api/nothing/{}",
         "/api/comparisons/{}/ratings",
     ):

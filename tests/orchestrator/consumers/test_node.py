@@ -47,6 +47,7 @@ async def test_it_greets_with_its_cursors(run: Run) -> None:
         "knobs": {},
         "asks": {},
         "on_stall": "tell",
+        "pins": [],
     }
     await first.push(lines(1, 4))
     await first.line.disconnect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -172,6 +173,27 @@ def test_a_run_whose_processes_live_is_told_to_end_before_its_files_go(attempt, 
     assert found.remove("r" * 12, ["c" * 12]) > 0
     assert not attempt.path.parent.exists()
     assert found.remove("r" * 12, []) == 0
+
+
+def test_one_checkpoint_goes_once_no_process_of_its_run_lives(attempt, tmp_path):
+    run = RunDir(attempt.path.parent)
+    folder = run.checkpoint(40)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(bytes(100_000))
+    sha256 = hashlib.sha256(b"{}").hexdigest()
+    found, where = Hosts(tmp_path), ("r" * 12, "checkpoints/step-40")
+    host = begin(attempt, "/bin/sleep", "60")
+    assert found.drop(*where, sha256) is None and folder.is_dir()
+    for process in processes_read(attempt.processes).values():
+        process.signal(signal.SIGKILL, group=True)
+    host.wait(30)
+    wait_for(lambda: found.live() == [])
+    assert found.drop(*where, "0" * 64) == 0, "another checkpoint of the same step"
+    assert found.drop("r" * 12, "../../fetched", sha256) == 0
+    assert folder.is_dir()
+    assert found.drop(*where, sha256) >= 100_000
+    assert not folder.exists() and found.drop(*where, sha256) == 0
 
 
 @pytest.fixture

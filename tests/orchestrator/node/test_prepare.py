@@ -1,4 +1,4 @@
-"""Preparing a machine's part of a gang: its place, its lease, and whether it leads or has a deputy."""
+"""Preparing an attempt: its part of a gang, the models that were registered, what is pinned."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
+from orchestrator.external_folder import identity_of
 from orchestrator.node import launch
 from orchestrator.node.hosts import Hosts
 from orchestrator.node.launch import ThisNode
 from orchestrator.node.prepare import CannotPrepare, prepare
 from tests.orchestrator.conftest import SPEC
+from tests.orchestrator.model_folder import model_write
 from trainer.gang import Gang, gang_read
+from trainer.rundir import RunDir
 
 
 def order(index=None, **words):
@@ -79,3 +82,65 @@ def test_a_machine_without_an_address_takes_no_part(tmp_path, monkeypatch):
     node = ThisNode("n2", SimpleNamespace(), tmp_path, Hosts(tmp_path))
     with pytest.raises(CannotPrepare, match="n2 has no address for other machines"):
         launch._start(node, order(1))
+
+
+# --- models that were registered, and what is pinned ----------------------------------------------
+
+
+def with_model(place, part="model"):
+    words = order(None)
+    spec = words["spec"]
+    if part == "reference":
+        data = {"train": [{"source": "noisy-sort"}]}
+        spec = {**spec, "objective": {"type": "dpo"}, "data": data}
+    words["spec"] = {**spec, part: {"name": "external:eeeeeeeeeeee"}}
+    words["inputs"]["models"] = {"external:eeeeeeeeeeee": place} if place else {}
+    return words
+
+
+def external(source, **words):
+    usual = {"kind": "path", "revision": "", "sha256": "", "name": "base"}
+    return {"external": "e" * 12, "source": str(source), **usual, **words}
+
+
+def carried_out(tmp_path, words):
+    server = SimpleNamespace(socket_url="ws://127.0.0.1:9")
+    return prepare(words, data_dir=tmp_path, server=server, gpus=[], address="")
+
+
+@pytest.mark.parametrize(
+    ("part", "option"), [("model", "--model-path"), ("reference", "--reference-path")]
+)
+def test_an_external_folder_is_used_where_it_lies(tmp_path, part, option):
+    folder = model_write(tmp_path / "base")
+    _, sha256 = identity_of(folder)
+    found = carried_out(tmp_path / "d", with_model(external(folder, sha256=sha256), part))
+    place = found.arguments.index(option)
+    assert found.arguments[place + 1] == str(folder)
+    assert json.loads(found.attempt.lease.read_text())["uses"] == []
+
+
+def test_a_hub_model_goes_to_the_trainer_by_its_name(tmp_path):
+    found = carried_out(tmp_path, with_model(external("NAME/MODEL", kind="hub")))
+    assert found.arguments[found.arguments.index("--model-path") + 1] == "NAME/MODEL"
+
+
+def test_a_folder_that_is_not_the_registered_one_is_refused_with_a_sentence(tmp_path):
+    folder = model_write(tmp_path / "base")
+    (tmp_path / "empty").mkdir()
+    for place, sentence in (
+        (external(tmp_path / "nothing"), r"model.name: external:e+ \(base\): .*/nothing is not th"),
+        (external(tmp_path / "empty"), "holds no model"),
+        (external(folder, sha256="0" * 64), "config.json is not what was registered"),
+        (None, "external:e+ is registered no more"),
+    ):
+        with pytest.raises(CannotPrepare, match=sentence):
+            carried_out(tmp_path / "d", with_model(place))
+
+
+def test_what_is_pinned_is_known_before_the_trainer_starts(tmp_path):
+    run = RunDir(tmp_path / "runs" / ("r" * 12))
+    carried_out(tmp_path, order(None, pins=[40, 20]))
+    assert run.pins() == {20, 40}
+    carried_out(tmp_path, order(None))
+    assert run.pins() == frozenset(), "a server of an earlier version pins nothing"

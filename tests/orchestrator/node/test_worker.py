@@ -128,3 +128,15 @@ def test_it_frees_what_a_deleted_run_took_up_and_says_how_much(tmp_path):
     path, said = server.asked[1]
     assert (path, said["run"]) == ("/removals", "r" * 12)
     assert said["bytes"] >= 100_000 and not folder.exists()
+
+
+def test_a_deleted_checkpoint_goes_and_is_reported_unless_something_is_being_prepared(tmp_path):
+    gone = {"checkpoint": "c" * 12, "run": "r" * 12, "path": "checkpoints/step-4", "sha256": "s"}
+    server = Script({"applied": True})
+    node = ThisNode("n1", server, tmp_path, Hosts(tmp_path))
+    node.preparing.begin(("x" * 12, 1))
+    worker._drop(node, gone)
+    assert server.asked == []
+    node.preparing.end(("x" * 12, 1))
+    worker._drop(node, gone)
+    assert server.asked == [(f"/checkpoints/{'c' * 12}/dropped", {"sha256": "s", "bytes": 0})]

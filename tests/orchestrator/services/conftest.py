@@ -65,6 +65,13 @@ def joined(db: None) -> Callable[..., Node]:
     return make
 
 
+DPO: dict[str, Any] = {
+    "objective": {"type": "dpo"},
+    "data": {"train": [{"source": "noisy-sort"}]},
+}
+"""Parts of a spec that compares with a reference."""
+
+
 @pytest.fixture
 def launch(ada: User) -> Callable[..., Run]:
     """Launch a run of ada's: `launch("b", owner=bob, resources={"gpus": 1})`."""

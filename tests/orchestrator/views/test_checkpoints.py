@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.conf import settings
+from django.test import override_settings
 from django.utils import timezone
 
-from orchestrator.models import Checkpoint, Run
+from orchestrator.models import Checkpoint, External, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,3 +148,110 @@ def test_the_list_costs_few_queries_however_long(
     browser.get("/checkpoints/")
     with django_assert_max_num_queries(8):  # type: ignore[attr-defined]
         browser.get("/checkpoints/")
+
+
+# --- the registry -------------------------------------------------------------------------------
+
+
+WITH_COMPARE = override_settings(ROOT_URLCONF="tests.orchestrator.test_compare_link")
+
+
+@pytest.fixture
+def external(ada: User) -> External:
+    return External.objects.create(
+        name="base-1b", kind="hub", source="NAME/BASE-1B", owner=ada, tags=["base"]
+    )
+
+
+def test_chips_filter_by_stage_tag_pin_run_and_kind(
+    vera: User, finished: Run, external: External, browser_of: Callable[[User], Client]
+) -> None:
+    Checkpoint.objects.filter(step=40).update(stage="approved", tags=["good"], pinned=True)
+    External.objects.update(stage="candidate")
+    browser = browser_of(vera)
+    for query, steps, shows_external in (
+        ("", {"20", "40"}, True),
+        ("stage=approved", {"40"}, False),
+        ("stage=candidate", set(), True),
+        ("stage=nonsense", {"20", "40"}, True),
+        ("tag=good", {"40"}, False),
+        ("tag=base", set(), True),
+        ("pinned=1", {"40"}, False),
+        (f"run={finished.pk}", {"20", "40"}, False),
+        ("kind=run", {"20", "40"}, False),
+        ("kind=external", set(), True),
+        ("q=BASE-1B", set(), True),
+    ):
+        page = browser.get(f"/checkpoints/?{query}").content.decode()
+        assert set(steps_shown(page)) == steps, query
+        assert (f"/externals/{external.pk}/" in page) == shows_external, query
+    page = browser.get("/checkpoints/").content.decode()
+    assert 'approved <span class="count">1</span>' in page and ">pinned<" in page
+    assert "run sort-grpo" in browser.get(f"/checkpoints/?run={finished.pk}").content.decode()
+
+
+def test_selected_ones_go_to_the_comparison_where_there_is_one(
+    vera: User, finished: Run, external: External, browser_of: Callable[[User], Client]
+) -> None:
+    browser = browser_of(vera)
+    pk = Checkpoint.objects.get(step=40).pk
+    query = {"with": [f"checkpoint:{pk}", f"external:{external.pk}", "run:x", "<script>"]}
+    with WITH_COMPARE:
+        page = browser.get("/checkpoints/").content.decode()
+        assert f'value="checkpoint:{pk}"' in page and "Compare selected" in page
+        answer = browser.get("/checkpoints/compare/", query)
+        assert answer["Location"].endswith(f"?with=checkpoint:{pk},external:{external.pk}")
+        assert "Compare</a>" in browser.get(f"/externals/{external.pk}/").content.decode()
+
+
+def test_its_owner_stages_it_on_its_page_and_others_only_look(
+    ada: User, vera: User, saved: Checkpoint, browser_of: Callable[[User], Client]
+) -> None:
+    page = f"/checkpoints/{saved.pk}/"
+    form = {"stage": "approved", "pinned": "yes", "tags": "b, a,", "note": "good\nenough"}
+    assert browser_of(vera).post(f"{page}change/", form).status_code == 403
+    assert 'name="stage"' not in browser_of(vera).get(page).content.decode()
+    browser = browser_of(ada)
+    assert browser.post(f"{page}change/", form)["Location"] == page
+    saved.refresh_from_db()
+    assert (saved.stage, saved.pinned, saved.tags) == ("approved", True, ["a", "b"])
+    shown = browser.get(page).content.decode()
+    assert '<option value="approved" selected>' in shown and 'value="a, b"' in shown
+    assert "by ada" in shown and "Stage <b>none</b> → <b>approved</b>" in shown
+    assert "It is pinned." in shown and "disabled" in shown
+    looked = browser_of(vera).get(page).content.decode()
+    assert "good<br>enough" in looked
+    answer = browser.post(f"{page}change/", {**form, "stage": "best"})
+    assert (
+        answer.status_code == 422 and "stage: &#x27;best&#x27; is none" in answer.content.decode()
+    )
+
+
+def test_it_is_deleted_on_its_page_after_a_question(
+    ada: User, vera: User, saved: Checkpoint, browser_of: Callable[[User], Client]
+) -> None:
+    page, browser = f"/checkpoints/{saved.pk}/", browser_of(ada)
+    assert "data-confirm" in browser.get(page).content.decode()
+    assert browser_of(vera).post(f"{page}delete/").status_code == 403
+    browser.post(f"{page}change/", {"pinned": "yes"})
+    shown = browser.post(f"{page}delete/", follow=True).content.decode()
+    assert "It is pinned. Unpin it" in shown
+    browser.post(f"{page}change/", {})
+    shown = browser.post(f"{page}delete/", follow=True).content.decode()
+    assert "Deleted by ada" in shown and "still to go from 2 places" in shown
+    assert "The keep policy of its run" not in shown and "Download all" not in shown
+
+
+def test_its_page_shows_where_it_came_from_and_offers_all_files(
+    vera: User, saved: Checkpoint, browser_of: Callable[[User], Client]
+) -> None:
+    Run.objects.create(
+        name="child", owner=saved.run.owner, spec={"model": {"name": f"checkpoint:{saved.pk}"}}
+    )
+    page = browser_of(vera).get(f"/checkpoints/{saved.pk}/").content.decode()
+    assert "start model</span>" in page and "starter" in page
+    assert ">child</a>" in page and "trained on" in page
+    assert "/tar" not in page, "a file is missing"
+    (settings.ANNEAL_DATA_DIR / "runs" / saved.run_id / saved.path / "lost.bin").write_text("x")
+    page = browser_of(vera).get(f"/checkpoints/{saved.pk}/").content.decode()
+    assert f'href="/api/checkpoints/{saved.pk}/tar"' in page

@@ -100,10 +100,13 @@ def test_the_checkpoint_holds_the_adapter_and_finds_its_base(runs):
     assert adapter_weights(model)
 
 
-def test_a_base_that_has_a_name_is_named(runs):
+@pytest.mark.parametrize("named", ["by its path", "as an external model"])
+def test_a_base_that_has_a_name_is_named(runs, named):
     assert runs.run("start", *KINDS["sft"]) == 0
     start = runs.dir("start").checkpoint(LAST)
     where = [f"model.name={start}", "model.options={}"]
+    if named == "as an external model":
+        where = ["model.name=external:7", "model.options={}", "--model-path", str(start)]
     assert runs.run("run", *KINDS["sft"], *LORA, *where) == 0
     folder = runs.dir("run").checkpoint(LAST)
     config = json.loads((folder / "adapter_config.json").read_text())

@@ -112,6 +112,7 @@ FAULTS = {
     ),
     "a missing model": (["model.options={}", "model.name=/nope"], "no folder /nope"),
     "an unresolved model": (["model.options={}", "model.name=run:abc"], "--model-path"),
+    "an unknown external": (["model.options={}", "model.name=external:abc"], "--model-path"),
     "a bad shape": (["model.options.heads=3"], "hidden_size"),
     "too long prompts": (["data.max_prompt_tokens=2"], "no row is left"),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -109,11 +111,15 @@ def test_an_adapter_loads_in_peft_and_merged_without_it(runs, policies, shape):
     assert {path.name for path in out.iterdir()} == {
         "config.json",
         "generation_config.json",
+        "merged.json",
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
     }
     assert AutoTokenizer.from_pretrained(out).get_vocab() == policies[0].tokenizer.get_vocab()
+    made_from = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    known = json.loads((out / "merged.json").read_text())
+    assert known == {"parents": [{"sha256": made_from, "step": LAST}]}
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     assert not [path for path in runs.folder.iterdir() if path.name.startswith(".merged")]
 

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("orchestrator", "0012_ballots")]
+    dependencies = [("orchestrator", "0013_registry")]
 
     operations = [
         migrations.AddField(
