@@ -75,7 +75,10 @@ class Draft:
 
 def draft_first(named: str) -> Draft:
     """The form for models `checkpoint:ID,external:ID,…`: evaluated as the first one's run was."""
-    models = [name.strip() for name in named.split(",") if name.strip()][:ARMS_MOST]
+    models = [name.strip() for name in named.split(",") if name.strip()]
+    many = f"{len(models)} are selected; the first {ARMS_MOST} stand here, which is the most"
+    problems = {"checkpoints": [many]} if len(models) > ARMS_MOST else {}
+    models = models[:ARMS_MOST]
     first = next((found for name in models if (found := checkpoint_named(name))), None)
     spec = first.run.spec if first else {}
     return Draft(
@@ -83,6 +86,7 @@ def draft_first(named: str) -> Draft:
         sources=_sources_of(spec) or [{"source": "", "split": "test", "limit": str(LIMIT)}],
         scorers=_scorers_of(spec) or [{"type": DEFAULT_SCORER, "knobs": ""}],
         sampling={name: str(value) for name, value in NUMBERS.items()},
+        problems=problems,
     ).complete
 
 

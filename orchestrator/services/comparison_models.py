@@ -8,19 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from django.apps import apps
-
 from orchestrator.models import Checkpoint
 from orchestrator.models.ids import new_id
+from orchestrator.selectors.externals import external_named
 from orchestrator.selectors.inputs import checkpoint_named
 from orchestrator.selectors.removals import is_being_deleted
 from trainer.problems import Problem
-from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX, spec_hash
+from trainer.spec import CHECKPOINT_PREFIX, EXTERNAL_PREFIX, RUN_PREFIX, spec_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EXTERNAL_PREFIX = "external:"
 NAME_MOST = 120
 MODEL_MOST = 300
 DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json")
@@ -95,10 +93,8 @@ def _recipe_of(spec: dict[str, Any]) -> str:
 
 
 def _of_external(name: str) -> Candidate:
-    """A registered model, where the registry of such models is a part of this installation."""
-    pk = name.removeprefix(EXTERNAL_PREFIX)
-    known = {model.__name__: model for model in apps.get_app_config("orchestrator").get_models()}
-    external = known["External"].objects.filter(pk=pk).first() if "External" in known else None
+    """A registered model."""
+    external = external_named(name)
     if external is None:
         raise ValueError(f"there is no {name}")
     return Candidate(

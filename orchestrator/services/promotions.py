@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.utils import timezone
 
-from orchestrator.models import Checkpoint, Comparison
+from orchestrator.models import Checkpoint, Comparison, Stage
 from orchestrator.selectors.comparison_evidence import comparison_evidence
 from orchestrator.selectors.comparisons import (
     arms_of,
@@ -17,13 +17,16 @@ from orchestrator.selectors.comparisons import (
     scorer_label,
 )
 from orchestrator.selectors.promotion import promotion_decided
+from orchestrator.selectors.reach import is_stored
 from orchestrator.services.facts import event_add
+from orchestrator.services.hints import hint
+from orchestrator.services.registry import change_note
 from trainer.problems import Problem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-STAGE = "approved"
+STAGE = str(Stage.APPROVED)
 WHO = "promotion rule"
 
 log = logging.getLogger(__name__)
@@ -86,17 +89,27 @@ def promotion_settle(*, comparison_id: str) -> bool:
         row.save(update_fields=["promotion"])
         checkpoints = {arm.name: arm.checkpoint for arm in arms_of(comparison)}
         for one in decided:
-            if one["approve"] and checkpoints[one["candidate"]] is not None:
-                _approve(checkpoints[one["candidate"]], comparison, one["reason"])
+            checkpoint = checkpoints.get(one["candidate"])
+            if one["approve"] and checkpoint is not None and _is_kept(checkpoint):
+                _approve(checkpoint, comparison, one["reason"])
     return True
 
 
+def _is_kept(checkpoint: Checkpoint) -> bool:
+    """Whether there is anything left to approve."""
+    return checkpoint.deleted is None or is_stored(checkpoint)
+
+
 def _approve(checkpoint: Checkpoint, comparison: Comparison, reason: str) -> None:
-    """Say so at its run, and give it the stage where checkpoints have one."""
+    """Give the checkpoint its stage, written down as every change of it is, and say so at its run."""
+    if checkpoint.stage != Stage.APPROVED:
+        why = f"“{comparison.name}”: {reason}"
+        change_note(checkpoint, "stage", who=WHO, old=str(checkpoint.stage), new=STAGE, why=why)
+        facts = {"stage": Stage.APPROVED, "stage_by": WHO, "stage_at": timezone.now()}
+        Checkpoint.objects.filter(pk=checkpoint.pk).update(**facts)
+        # Its trainer must not remove what is approved.
+        hint("want", run=checkpoint.run_id)
     message = (
         f"The checkpoint of step {checkpoint.step} is approved by “{comparison.name}”. {reason}"
     )
     event_add(checkpoint.run, "alert", level="info", code="promotion", message=message)
-    if any(field.name == "stage" for field in Checkpoint._meta.get_fields()):
-        facts = {"stage": STAGE, "stage_by": WHO, "stage_at": timezone.now()}
-        Checkpoint.objects.filter(pk=checkpoint.pk).update(**facts)

@@ -17,7 +17,6 @@ from orchestrator.services import comparisons, datasets
 from orchestrator.services.comparison_import import comparison_import
 from orchestrator.services.idempotency import once_named, request_digest
 from orchestrator.uploads import upload_too_large
-from orchestrator.views.query import query_text
 from trainer.spec import SpecError
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.models import Comparison
     from orchestrator.selectors.comparison_form import Draft
 
+NAMES_MOST = 2000
 REFUSED = "Your role is viewer: an operator or an admin makes comparisons."
 
 
@@ -33,7 +33,8 @@ REFUSED = "Your role is viewer: an operator or an admin makes comparisons."
 def page(request: HttpRequest) -> HttpResponse:
     """The form; a POST makes the comparison that it holds."""
     if request.method != "POST":
-        return _page(request, comparison_form.draft_first(query_text(request, "with")))
+        named = request.GET.get("with", "").replace("\x00", "")[:NAMES_MOST]
+        return _page(request, comparison_form.draft_first(named))
     if not request.user.has_role(Role.OPERATOR):
         raise PermissionDenied(REFUSED)
     draft, order = comparison_form.draft_read(request.POST)

@@ -15,6 +15,7 @@ from orchestrator.models import (
     Checkpoint,
     Comparison,
     Dataset,
+    External,
     Item,
     Run,
     Vote,
@@ -329,3 +330,16 @@ def test_an_evaluation_set_finds_the_answers_that_are_there(
     before = Run.objects.count()
     second = make(prompts=[{"source": kept.pk}])
     assert state(second) == "ready" and Run.objects.count() == before
+
+
+def test_registered_models_answer_under_their_hash(
+    make: Callable[..., Comparison], ada: User
+) -> None:
+    words = {"owner": ada, "kind": "path", "source": "/models/a", "everywhere": True}
+    known = External.objects.create(name="known", sha256="e" * 64, **words)
+    unread = External.objects.create(name="unread", **words)
+    comparison = make(checkpoints=[f"external:{known.pk}", f"external:{unread.pk}"])
+    first, second = comparison.arms.all()
+    assert (first.name, first.digest) == ("known", "e" * 64)
+    assert len(second.digest) == 64 and second.digest != first.digest
+    assert first.model == f"external:{known.pk}"

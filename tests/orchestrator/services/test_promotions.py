@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from orchestrator.models import Comparison, Event, Score
+from orchestrator.models import Comparison, Event, RegistryChange, Score
 from orchestrator.services.comparisons import comparison_create
 from orchestrator.services.promotions import promotions_settle
 from tests.orchestrator.answered import EXACT, answers_put, checkpoint_make, dataset_make
@@ -45,6 +45,12 @@ def test_it_waits_and_then_decides_once(make: Callable[..., Comparison]) -> None
     made.refresh_from_db()
     [one] = made.promotion["decided"]
     assert one["candidate"] == second.name and one["approve"]
+    second.checkpoint.refresh_from_db()
+    assert (second.checkpoint.stage, second.checkpoint.stage_by) == ("approved", "promotion rule")
+    [change] = RegistryChange.objects.filter(what="stage")
+    assert change.new == "approved" and made.name in change.why
+    first.checkpoint.refresh_from_db()
+    assert first.checkpoint.stage == ""
     [event] = Event.objects.filter(data__code="promotion")
     assert event.run_id == second.checkpoint.run_id and "approved" in event.data["message"]
     assert promotions_settle() == [] and Event.objects.filter(data__code="promotion").count() == 1

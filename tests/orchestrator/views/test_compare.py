@@ -210,3 +210,10 @@ def test_chosen_regressions_become_an_evaluation_set(
 
 def test_an_unreadable_file_is_told(ada: User, browser_of: Any) -> None:
     assert "Choose a file first" in browser_of(ada).post("/compare/import/", follow=True).text
+
+
+def test_more_models_than_fit_are_told(ada: User, browser_of: Any) -> None:
+    names = ",".join(f"m/{number}" for number in range(8))
+    page = browser_of(ada).get(f"/compare/new?with={names}").text
+    assert "8 are selected; the first 6 stand here" in page
+    assert 'value="m/5"' in page and 'value="m/6"' not in page

@@ -1,0 +1,3 @@
+"""Routes of a product without any page."""
+
+urlpatterns: list[object] = []
