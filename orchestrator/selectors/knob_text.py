@@ -49,7 +49,7 @@ def text_of(knob: Knob, value: Any) -> str:
 
 
 def value_of(knob: Knob, text: str) -> Any:
-    """The value that a text stands for; UNSET when it is empty, the text itself when it does not fit."""
+    """The value that a text stands for; UNSET when it says nothing, the text itself when it does not fit."""
     if not text.strip():
         return UNSET
     read = {
@@ -62,7 +62,9 @@ def value_of(knob: Knob, text: str) -> Any:
     for choice in knob.choices:
         if text == str(choice):
             return choice
-    return read(text) if read else text.replace("\r\n", "\n")
+    value = read(text) if read else text.replace("\r\n", "\n")
+    # A comment alone is TOML too.
+    return UNSET if value == {} else value
 
 
 def number_text(value: float) -> str:

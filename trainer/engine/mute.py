@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.engine.progress import Report
 
@@ -63,6 +63,11 @@ class Mute(Report):
         return False
 
     def write_samples(self, samples: Iterable[dict[str, Any]]) -> None:
+        pass
+
+    def write_answers(
+        self, kind: Literal["answer", "reading", "judgement"], events: Sequence[dict[str, Any]]
+    ) -> None:
         pass
 
     def checkpoint(self, **fields: Any) -> None:
