@@ -87,7 +87,7 @@ def spec_of(raw: dict[str, Any]) -> dict[str, Any]:
     The draft itself keeps them, so that switching back brings them back.
     """
     spec = raw
-    for path in refused(facts_of(raw)) if raw.get("kind") != "evaluate" else ():
+    for path in refused(facts_of(raw)) if raw.get("kind", "train") == "train" else ():
         spec = _without(spec, path.split("."))
     return spec
 

@@ -162,3 +162,12 @@ def _escaped(words: str) -> str:
     from django.utils.html import escape
 
     return str(escape(words))
+
+
+def test_what_a_playground_does_not_read_is_silent() -> None:
+    told = {group.path: group.silent for group in groups(form_of({"kind": "play"}))}
+    for path in ("objective", "data", "optimizer", "rewards", "evaluation", "checkpoint"):
+        assert told[path] == "A playground trains and measures nothing.", path
+    assert told["play"] == told["model"] == told["resources"] == ""
+    other = {group.path: group.silent for group in groups(form_of({}))}
+    assert other["play"] == "Only a run of kind play loads these."
