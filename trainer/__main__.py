@@ -111,6 +111,13 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--reference-path", default="", help="the same for reference.name")
     parser.add_argument(
+        "--play-path",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="folder that stands for a run:ID or checkpoint:ID of play.models",
+    )
+    parser.add_argument(
         "--dataset", action="append", default=[], metavar="ID=PATH", help="file of a dataset id"
     )
 
@@ -239,11 +246,16 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
     from trainer.stacks import stacks_offer
 
     datasets: dict[str, Path] = {}
-    for item in options.dataset:
-        name, separator, path = item.partition("=")
-        if not separator:
-            return _refuse(f"--dataset {item}: must be ID=PATH")
-        datasets[name] = Path(path)
+    play_paths: dict[str, Path] = {}
+    for option, items, found in (
+        ("--dataset", options.dataset, datasets),
+        ("--play-path", options.play_path, play_paths),
+    ):
+        for item in items:
+            name, separator, path = item.partition("=")
+            if not separator:
+                return _refuse(f"{option} {item}: must be ID=PATH")
+            found[name] = Path(path)
     attempt = run.attempt(options.attempt or run.next_attempt())
     if attempt.journal("trainer").exists():
         return _refuse(f"attempt {attempt.number} was begun already; choose a higher --attempt")
@@ -274,6 +286,7 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
         orders,
         model_path=options.model_path,
         reference_path=options.reference_path,
+        play_paths=play_paths,
         datasets=datasets,
         voids=getattr(options, "void", ()),
     )

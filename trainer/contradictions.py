@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trainer import registry
 from trainer.evaluation import evaluation_contradictions
+from trainer.play import play_contradictions
 from trainer.several import evaluation_problems, processes_problems
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 def contradictions(spec: RunSpec) -> list[str]:
     """One sentence per contradiction, each begins with the field: `section.field: what to change`."""
+    if spec.kind == "play":
+        return list(play_contradictions(spec))
     found = [*evaluation_contradictions(spec), *_of_placement(spec), *_of_labels(spec)]
+    found += play_contradictions(spec)
     if spec.kind == "evaluate":
         return [*found, *evaluation_problems(spec)]
     found += [*_of_rewards(spec), *_of_reference(spec), *_of_coupling(spec), *_of_the_end(spec)]

@@ -21,7 +21,7 @@ JOURNALS: dict[Source, str] = {
 
 EventType = Literal[
     "status", "metrics", "sample", "log", "checkpoint", "alert", "heartbeat", "spans",
-    "answer", "reading", "judgement",
+    "answer", "reading", "judgement", "played",
 ]  # fmt: skip
 """
 status      state, phase, step, total_steps, cause, message, expect_next_in (s), data
@@ -37,6 +37,8 @@ answer      item, index, text, token_ids, logps, tokens, finish_reason, problem,
             scorers {label: digest}, sampling (digest): one answer of an evaluation, `trainer.answering` names it
 reading     item, index, model (digest of its author), logps, problem, sampling: an answer as this model reads it
 judgement   item, index, left, right, repeat, outcome, problem, said, judge (digest): what a judge said of a pair
+played      request, voice, index, text, token_ids, pieces (the text of each token), logps, finish_reason, problem,
+            readings {voice: logps}: an answer of a playground, and how likely its models find each of its tokens
 Every event also has seq (its line number, from 1) and time (Unix, s).
 """
 

@@ -4,7 +4,7 @@ spec.json              {"sha256", "spec"}: the effective spec
 pins.json              steps whose checkpoints stay, whatever the keep policy says
 expectations.json      how long each phase of the run was silent at most
 attempt-K/             journal.jsonl  samples.jsonl  host.jsonl  log.txt  control.json  stacks.txt  rank-R.json
-                       gang.json
+                       gang.json  requests.json
 checkpoints/step-N/    Hugging Face format, `trainer/` for resuming, manifest.json
 checkpoints/best.json  {"step", "path", "metric", "value"} of the best checkpoint that is kept
 base/                  what an adapter stands on, where it was made on the spot; each step-N/base is linked to it
@@ -151,6 +151,11 @@ class AttemptDir:
     @property
     def control(self) -> Path:
         return self.path / "control.json"
+
+    @property
+    def requests(self) -> Path:
+        """What a playground is asked and has not answered yet, as the server said it last."""
+        return self.path / "requests.json"
 
     @property
     def past(self) -> Path:

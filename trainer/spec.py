@@ -16,6 +16,7 @@ from trainer.contradictions import contradictions
 from trainer.correction import Correction
 from trainer.evaluation import Evaluation
 from trainer.methods import BASIC
+from trainer.play import Play
 from trainer.problems import Problem, SpecError, problems_of, under
 from trainer.rollout import Rollout
 from trainer.section import Section
@@ -284,8 +285,9 @@ def with_default_advantage(value: Any) -> Any:
 class RunSpec(Section):
     """One post-training run."""
 
-    kind: Literal["train", "evaluate"] = "train"
-    """`train` trains and evaluates; `evaluate` measures the model on `data.eval` and stops."""
+    kind: Literal["train", "evaluate", "play"] = "train"
+    """`train` trains and evaluates; `evaluate` measures the model on `data.eval` and stops; `play` answers prompts
+    with the models of `play` until it is stopped."""
     name: str = Field("", max_length=120, json_schema_extra=BASIC)
     """What people call the run."""
     seed: int = Field(0, ge=0, lt=2**31, json_schema_extra=BASIC)
@@ -312,6 +314,7 @@ class RunSpec(Section):
     evaluation: Evaluation = Evaluation()
     checkpoint: CheckpointPolicy = CheckpointPolicy()
     resources: Resources = Resources()
+    play: Play = Play()
     diagnostics: tuple[str, ...] = ()
     """Extra series; none are shipped yet."""
 

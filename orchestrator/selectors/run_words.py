@@ -83,6 +83,8 @@ def objective_of(spec: dict[str, Any]) -> str:
 
 def method_chips(spec: dict[str, Any]) -> list[str]:
     """Objective, the methods that are not the usual ones, and the data."""
+    if spec.get("kind") == "play":
+        return ["Playground"]
     if spec.get("kind") == "evaluate":
         return ["Evaluation", *_sources(spec)]
     families = ("advantage", "adapter", "curriculum", "guidance", "optimizer")

@@ -18,6 +18,11 @@ _LOOKED_AT = 64
 
 def sentences(spec: RunSpec) -> list[str]:
     """What one step and the whole run amount to, one sentence each."""
+    if spec.kind == "play":
+        return [
+            f"{len(spec.play.models)} models are loaded and answer prompts, until the run is stopped or nobody "
+            f"has asked for {spec.play.idle_minutes:g} minutes."
+        ]
     if spec.kind == "evaluate":
         return _evaluation(spec)
     found = [_step(spec), _shared(spec), _passes(spec), _whole(spec)]
@@ -32,7 +37,7 @@ def sentences(spec: RunSpec) -> list[str]:
 
 def forecast(spec: RunSpec | None) -> dict[str, Any]:
     """Steps and tokens as far as the spec decides them; the rest is None until something is known."""
-    if spec is None or spec.kind == "evaluate":
+    if spec is None or spec.kind != "train":
         return dict.fromkeys(("steps", "tokens", "memory_mb", "disk_mb", "minutes"))
     steps = spec.budget.max_steps or None
     return {

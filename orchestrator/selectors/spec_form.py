@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("run", "Run", ("name", "kind", "seed")),
-    ("model", "Model", ("model", "reference", "adapter")),
+    ("model", "Model", ("model", "reference", "adapter", "play")),
     ("data", "Data", ("data", "curriculum")),
     ("method", "Method", ("objective", "advantage")),
     ("rewards", "Rewards", ("rewards",)),

@@ -86,10 +86,21 @@ def spec_of(raw: dict[str, Any]) -> dict[str, Any]:
 
     The draft itself keeps them, so that switching back brings them back.
     """
+    if raw.get("kind") == "play":
+        return _playground_of(raw)
     spec = raw
-    for path in refused(facts_of(raw)) if raw.get("kind") != "evaluate" else ():
+    for path in refused(facts_of(raw)) if raw.get("kind", "train") == "train" else ():
         spec = _without(spec, path.split("."))
     return spec
+
+
+def _playground_of(raw: dict[str, Any]) -> dict[str, Any]:
+    """What of a draft a playground takes: everything else of it is hidden in the form."""
+    kept = {"dtype", "trust_remote_code"}
+    parts = {"kind", "name", "play", "batch", "resources"}
+    spec: dict[str, Any] = {key: value for key, value in raw.items() if key in parts}
+    model = {key: value for key, value in raw.get("model", {}).items() if key in kept}
+    return {**spec, "model": model} if model else spec
 
 
 def _without(spec: dict[str, Any], path: list[str]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ _TRAINING = frozenset(
      "curriculum", "data.train", "guidance", "adapter", "reference", "correction"}
 )  # fmt: skip
 
+_OF_PLAYGROUNDS = ("model.dtype", "model.trust_remote_code", "batch.tokens_per_microbatch")
+"""What counts in a playground beside its own part, its name and its resources."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -59,6 +62,10 @@ def facts_of(raw: dict[str, Any]) -> Facts:
 
 def silence(path: str, facts: Facts) -> str:
     """Why the part at `path` has no effect, as a sentence; "" when it has one."""
+    if facts.kind == "play":
+        return _of_playground(path)
+    if path == "play":
+        return "Only a run of kind play loads these."
     if facts.kind == "evaluate":
         return "An evaluation trains nothing." if path in _TRAINING else ""
     if path in _OF_EVALUATIONS:
@@ -100,6 +107,18 @@ def refused(facts: Facts) -> list[str]:
     if facts.objective and facts.objective.learns_from != "demonstrations":
         found.append("data.train_on")
     return [*found, *_OF_ANSWERS] if facts.scores else found
+
+
+def _of_playground(path: str) -> str:
+    """Everything that is for training or measuring has no effect in a playground."""
+    part = path.partition(".")[0]
+    if part in ("name", "kind", "play", "resources") or path in (
+        "model",
+        "batch",
+        *_OF_PLAYGROUNDS,
+    ):
+        return ""
+    return "A playground trains and measures nothing."
 
 
 def optional_note(path: str, facts: Facts) -> str:

@@ -50,6 +50,9 @@ DATASET_ID = re.compile(r"[a-z2-7]{12}")
 PATCHABLE = frozenset(
     {"name", "tags", "notes", "priority", "preemptible", "max_restarts", "policy", "knobs"}
 )
+NO_PLAYGROUNDS = (
+    "a server cannot ask a playground anything yet; run it with `python -m trainer run`"
+)
 PLACED_BY = frozenset({"priority", "preemptible"})
 """What changes the plan."""
 
@@ -73,6 +76,9 @@ def run_create(
     """
     rules = policy_checked(policy or {})
     parsed = spec_parse(spec)
+    if parsed.kind == "play":
+        # Its prompts have no road from here to a node: it would load two models, wait, and end.
+        raise SpecError([Problem(path="kind", message=NO_PLAYGROUNDS)])
     stored = parsed.model_dump(mode="json")
     _mappings_apply(stored)
     waits_for = _named_things_exist(stored)

@@ -62,7 +62,7 @@ def test_every_kind_of_knob_is_told_apart() -> None:
         for knob in section.knobs
     }
     assert knobs["kind"].kind == "choice"
-    assert knobs["kind"].choices == ("train", "evaluate")
+    assert knobs["kind"].choices == ("train", "evaluate", "play")
     assert knobs["seed"].kind == "integer"
     assert knobs["model"].kind == "section" and knobs["model"].of == "model"
     assert knobs["objective"].kind == "method" and knobs["objective"].of == "objectives"

@@ -25,6 +25,7 @@ from trainer.engine.measuring import keeps_every_item, measure
 from trainer.engine.models import Models
 from trainer.engine.online import OnlineLearner
 from trainer.engine.pairs import PairLearner
+from trainer.engine.playing import play
 from trainer.engine.rankings import RankingLearner, outputs_wanted
 from trainer.engine.resume import content_check, resume_point, spec_check, spec_edited
 from trainer.engine.saving import Saver
@@ -61,6 +62,8 @@ def execute(session: Session, spec: RunSpec) -> Verdict:
     if spec.evaluation.judge is not None:
         return judge_pairs(session, spec, spec.evaluation.judge)
     torch.set_num_threads(spec.resources.cpus)
+    if spec.kind == "play":
+        return play(session, spec)
     with bad_input():
         device = device_pick(spec.resources.gpus)
         spec = _with_dtype(spec, dtype_pick(spec.model.dtype, device))

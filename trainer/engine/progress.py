@@ -177,9 +177,11 @@ class Report:
         self.samples.extend("sample", list(samples))
 
     def write_answers(
-        self, kind: Literal["answer", "reading", "judgement"], events: Sequence[dict[str, Any]]
+        self,
+        kind: Literal["answer", "reading", "judgement", "played"],
+        events: Sequence[dict[str, Any]],
     ) -> None:
-        """Write what an evaluation found, beside the samples: all of it by a single write."""
+        """Write what an evaluation found, or a playground answered, beside the samples: by a single write."""
         if events:
             self.samples.extend(kind, events)
 

@@ -30,6 +30,8 @@ class Session:
     """Folder that stands for `run:ID` or `checkpoint:ID`."""
     reference_path: str = ""
     """The same for the reference."""
+    play_paths: Mapping[str, Path] = field(default_factory=dict)
+    """Folders that stand for `run:ID` or `checkpoint:ID` among the models of a playground."""
     datasets: Mapping[str, Path] = field(default_factory=dict)
     """Files of dataset ids."""
     voids: Sequence[tuple[int, int]] = ()

@@ -8,11 +8,12 @@ import pytest
 
 from orchestrator.selectors.spec_desk import desk_open, desk_read
 from orchestrator.selectors.spec_form import SECTIONS, Field, Form, Group, form_of
-from orchestrator.selectors.spec_post import SCALARS
+from orchestrator.selectors.spec_post import SCALARS, spec_of
 from orchestrator.selectors.spec_schema import methods_of, section_knobs, top_knobs
 from orchestrator.selectors.spec_start import Start, scratch
 from tests.orchestrator.posted import fields_of
 from tests.orchestrator.selectors.desks import again, opened, posted, shown
+from trainer.spec import spec_parse
 
 pytestmark = pytest.mark.django_db
 
@@ -162,3 +163,28 @@ def _escaped(words: str) -> str:
     from django.utils.html import escape
 
     return str(escape(words))
+
+
+def test_what_a_playground_does_not_read_is_silent() -> None:
+    told = {group.path: group.silent for group in groups(form_of({"kind": "play"}))}
+    for path in ("objective", "data", "optimizer", "rewards", "evaluation", "checkpoint"):
+        assert told[path] == "A playground trains and measures nothing.", path
+    assert told["play"] == told["model"] == told["resources"] == ""
+    other = {group.path: group.silent for group in groups(form_of({}))}
+    assert other["play"] == "Only a run of kind play loads these."
+
+
+def test_a_draft_turned_into_a_playground_leaves_its_training_behind() -> None:
+    play = {"models": ["one", "two"]}
+    draft = {
+        **scratch(),
+        "kind": "play",
+        "play": play,
+        "model": {"name": "starter", "dtype": "float32"},
+    }
+    assert {"data", "rewards"} <= draft.keys()
+    spec = spec_parse(spec_of(draft))
+    assert (spec.play.models, spec.model.dtype) == (("one", "two"), "float32")
+    assert spec_of({**draft, "kind": "train"})["rewards"] == draft["rewards"], (
+        "switching back brings it back"
+    )

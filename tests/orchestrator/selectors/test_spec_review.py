@@ -182,3 +182,11 @@ def test_every_recipe_has_its_arithmetic_and_no_warning_without_reason(recipe: A
     review = spec_review(recipe.spec)
     assert not review["errors"]
     assert any("a step" in sentence for sentence in review["arithmetic"])
+
+
+def test_a_playground_trains_nothing_and_says_so() -> None:
+    raw = {"kind": "play", "play": {"models": ["one", "two", "three"], "idle_minutes": 2.5}}
+    assert said(raw) == (
+        "3 models are loaded and answer prompts, until the run is stopped or nobody has asked for 2.5 minutes."
+    )
+    assert set(spec_review(raw)["forecast"].values()) == {None}
