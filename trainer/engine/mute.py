@@ -66,7 +66,9 @@ class Mute(Report):
         pass
 
     def write_answers(
-        self, kind: Literal["answer", "reading", "judgement"], events: Sequence[dict[str, Any]]
+        self,
+        kind: Literal["answer", "reading", "judgement", "played"],
+        events: Sequence[dict[str, Any]],
     ) -> None:
         pass
 
