@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.stall import StallWatch, Told, doing_read
+from trainer.stall import StallWatch, Told, Whereabouts, doing_read
 
 LOOK = 0.05
 
@@ -100,6 +102,21 @@ def test_before_its_first_and_behind_its_last_line_the_file_tells_nothing(tmp_pa
     path.write_text("reward\n19.0\nas ever\n")
     assert doing_read(path, Told(phase)).phase == phase
     assert doing_read(tmp_path / "none", Told("train")).phase == "train"
+
+
+def test_a_part_that_begins_in_the_same_tick_of_the_clock_is_seen(tmp_path):
+    path = tmp_path / "doing"
+    whereabouts = Whereabouts(path)
+    assert not whereabouts.moved()
+    for text, stamp, moved in [
+        ("update\n7.5\nas ever", 1, True),
+        ("update\n7.5\nas ever", 1, False),
+        ("checkpoint\n600\nas ever", 1, True),
+        ("checkpoint\n600\nas ever", 2, True),
+    ]:
+        path.write_text(text)
+        os.utime(path, ns=(0, stamp))
+        assert whereabouts.moved() is moved, (text, stamp)
 
 
 def test_the_promise_in_force_is_the_newest(clock):
