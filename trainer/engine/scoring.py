@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainer.engine.choices import choices_weighed
 from trainer.engine.encode import answer_text
 from trainer.engine.failure import Failure, Halt, verdict_of
 from trainer.engine.patience import Patience
@@ -82,6 +83,7 @@ def answers_of(
     prompts = [example.text for example in examples]
     columns = sorted({reward.reads for reward in rewards} - {""})
     read = columns_read(policy, examples, columns, tick=tick, budget=budget)
+    choices = choices_weighed(policy, examples, tick=tick, budget=budget)
     return [
         Answer(
             prompt=prompts[item.prompt],
@@ -93,6 +95,7 @@ def answers_of(
             token_ids=item.tokens,
             vocabulary=policy.tokens,
             read=read[item.prompt],
+            choices=choices[item.prompt],
         )
         for item in sampled
     ]
