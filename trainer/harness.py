@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import re
 import tempfile
@@ -256,10 +257,12 @@ def _built(fields: dict[str, Any], splits: dict[str, Any]) -> Any:
 def _sandbox() -> None:
     """Let the harness fill its templates in a sandbox: they come from a file that may be anybody's."""
     sandbox = importlib.import_module("jinja2.sandbox").ImmutableSandboxedEnvironment
-    used = importlib.import_module("lm_eval.utils")
+    used: Any = importlib.import_module("lm_eval.utils")
     safe = sandbox(undefined=used.StrictUndefined, keep_trailing_newline=True)
     safe.filters["regex_replace"] = used.env.filters["regex_replace"]
     used.env = safe
+    # It remarks on each task that is built, which here is one for each document.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
 def _library(name: str) -> Any:
