@@ -161,33 +161,33 @@ def playground_list(
     return {"items": [found.playground_shape(run) for run in some], "count": count}
 
 
-@router.get("/playgrounds/{run_id}", response=PlaygroundOut)
-def playground_read(request: HttpRequest, run_id: PlaygroundId) -> dict[str, Any]:
+@router.get("/playgrounds/{playground_id}", response=PlaygroundOut)
+def playground_read(request: HttpRequest, playground_id: PlaygroundId) -> dict[str, Any]:
     """One playground."""
-    return found.playground_shape(_playground_or_404(run_id))
+    return found.playground_shape(_playground_or_404(playground_id))
 
 
-@router.post("/playgrounds/{run_id}/stop", auth=OPERATORS, response=PlaygroundOut)
-def playground_stop(request: HttpRequest, run_id: PlaygroundId) -> dict[str, Any]:
+@router.post("/playgrounds/{playground_id}/stop", auth=OPERATORS, response=PlaygroundOut)
+def playground_stop(request: HttpRequest, playground_id: PlaygroundId) -> dict[str, Any]:
     """End it and free its place; what was said stays."""
-    owned(_playground_or_404(run_id), request.auth)
+    owned(_playground_or_404(playground_id), request.auth)
     try:
-        run_stop(run_id=run_id, user=request.auth.user)
+        run_stop(run_id=playground_id, user=request.auth.user)
     except ValueError as error:
         raise Conflict(str(error)) from error
-    return found.playground_shape(_playground_or_404(run_id))
+    return found.playground_shape(_playground_or_404(playground_id))
 
 
-@router.post("/playgrounds/{run_id}/questions", auth=OPERATORS, response={201: QuestionOut})
+@router.post("/playgrounds/{playground_id}/questions", auth=OPERATORS, response={201: QuestionOut})
 def question_ask(
-    request: HttpRequest, run_id: PlaygroundId, payload: Question
+    request: HttpRequest, playground_id: PlaygroundId, payload: Question
 ) -> tuple[int, dict[str, Any]]:
     """Ask; while the models are loading, questions wait."""
-    run = _playground_or_404(run_id)
+    run = _playground_or_404(playground_id)
     owned(run, request.auth)
     try:
         asked = playgrounds.question_add(
-            run_id=run_id, user=request.auth.user, body=payload.model_dump(mode="json")
+            run_id=playground_id, user=request.auth.user, body=payload.model_dump(mode="json")
         )
     except SpecError as error:
         raise FieldsError(error.problems) from error
@@ -196,16 +196,16 @@ def question_ask(
     return 201, found.question_shape(asked, run)
 
 
-@router.get("/playgrounds/{run_id}/questions", response=QuestionsOut)
+@router.get("/playgrounds/{playground_id}/questions", response=QuestionsOut)
 def question_list(
     request: HttpRequest,
-    run_id: PlaygroundId,
+    playground_id: PlaygroundId,
     after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     ids: Annotated[str, Query(max_length=2000, pattern=r"^[0-9, ]*$")] = "",
     limit: Annotated[int, Query(ge=1, le=found.QUESTIONS_MOST)] = 50,
 ) -> dict[str, Any]:
     """The newest questions behind the id `after`, or just those with `ids` (numbers with commas)."""
-    run = _playground_or_404(run_id)
+    run = _playground_or_404(playground_id)
     wanted = [int(word) for word in ids.replace(",", " ").split()] if ids.strip() else None
     if wanted is not None:
         wanted = [one for one in wanted if one < 2**63]

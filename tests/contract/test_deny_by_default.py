@@ -33,6 +33,7 @@ from orchestrator.models import (
 from orchestrator.routing import websocket_urlpatterns
 from orchestrator.services.tokens import api_token_create, digest_of
 from tests.orchestrator.compared import compared, voted
+from tests.orchestrator.playing import playground_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ OPEN_TO_VIEWERS = {
 
 MADE_BY_OPERATORS = re.compile(
     r"POST /api/(runs|datasets|externals|runs/\w+/(clone|fork)|comparisons|comparisons/import"
-    r"|comparisons/\w+/(ballots|votes|preferences|evaluation-set))"
+    r"|comparisons/\w+/(ballots|votes|preferences|evaluation-set)|playgrounds)"
 )
 """What an operator may do without owning anything: make something new, and vote."""
 NEW_FROM_OLD = ("/clone", "/fork")
@@ -126,11 +127,13 @@ def values(people: dict[str, User]) -> dict[str, str]:
     ends = {"better": vote.left, "worse": vote.right}
     mark = GoldMark.objects.create(comparison=comparison, item=vote.item, by=ada, **ends)
     external = External.objects.create(name="e", kind="hub", source="NAME/MODEL", owner=ada)
+    playground = playground_ready(ada, node, ["one", "two"])
     api_token_create(user=ada)
     return TOKENS_OF_ROUTES | {
         "comparison_id": comparison.pk,
         "vote_id": str(vote.pk),
         "mark_id": str(mark.pk),
+        "playground_id": playground.pk,
         "run_id": run.pk,
         "checkpoint_id": checkpoint.pk,
         "dataset_id": dataset.pk,
@@ -192,7 +195,8 @@ def ask(client: Client, method: str, url: str, values: dict[str, str]) -> int:
         return int(client.get(url).status_code)
     if url.startswith("/api/"):
         change = {"stage": "approved"} if "/checkpoints/" in url else {"name": "taken"}
-        body = json.dumps(change if method == "PATCH" else {})
+        asked = {"prompt": "x"} if url.endswith("/questions") else {}
+        body = json.dumps(change if method == "PATCH" else asked)
         return int(client.generic(method, url, body, "application/json").status_code)
     if method == "POST":
         return int(client.post(url, fields).status_code)
