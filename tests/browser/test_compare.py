@@ -227,7 +227,7 @@ def test_it_works_on_a_phone(page: Page, rest: Rest, up: Served) -> None:
 
 
 def test_both_answer_in_a_playground_and_a_blend_of_one_alone_is_that_one(
-    rest: Rest, checkpoints: list[str]
+    page: Page, up: Served, rest: Rest, checkpoints: list[str]
 ) -> None:
     made = rest("/playgrounds", {"models": checkpoints})
     path = f"/playgrounds/{made['id']}"
@@ -252,6 +252,16 @@ def test_both_answer_in_a_playground_and_a_blend_of_one_alone_is_that_one(
         assert said["blend"] == said[same] and len(said["a"]) == 3
     assert found[0]["answers"][0]["tokens"] == found[1]["answers"][0]["tokens"], "the same draws"
     assert rest(path)["ready"]
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(f"{up.url}/compare/play/{made['id']}/")
+    page.locator("[data-asked] .answer-arm").nth(3).wait_for()
+    page.locator("#prompt").fill("sort 31250 = ")
+    page.locator("#prompt").press("Control+Enter")
+    until(page, "document.querySelectorAll('.asked:first-child .given pre').length === 3", 10)
+    page.locator("[data-weight='3']").click()
+    until(page, "document.querySelectorAll('.asked:first-child .given').length === 4", 10)
+    page.get_by_role("button", name="Tokens").click()
+    until(page, "document.querySelectorAll('.asked:first-child .cell').length > 8", 10)
     rest(f"{path}/stop", {})
     while not (now := rest(path))["over"]:
         assert time.monotonic() < end, now
