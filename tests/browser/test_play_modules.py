@@ -46,15 +46,8 @@ def asked(number: int, state: str = "answered", **question: Any) -> dict[str, An
         {"voice": voice, "index": 0, "problem": "", "tokens": []}
         for voice in {**usual, **question}["voices"]
     ]
-    there = answers if state == "answered" else []
-    return {
-        "id": number,
-        "by": "ada",
-        "state": state,
-        "problem": "",
-        "question": usual | question,
-        "answers": there,
-    }
+    told = {"id": number, "by": "ada", "state": state, "problem": "", "question": usual | question}
+    return {**told, "answers": answers if state == "answered" else []}
 
 
 def token(
