@@ -123,9 +123,8 @@ def _made(comparison: Comparison, judge: Judge, sheet: Sheet) -> dict[str, Any]:
     asked = asked_of(comparison, judge)
     lengths = _lengths(sheet)
     duels = [one.duel(judge, lengths(one)) for one in asked]
-    words = {"swap": judge.swap, "repeats": judge.repeats}
     order, first = evidence.order_effect(duels)
-    found = evidence.duel_findings(duels, **words)
+    found = evidence.duel_findings(duels, swap=judge.swap, repeats=judge.repeats)
     why, examples = _why(asked, judge)
     return {
         "pairs": asdict(_count(asked, duels, judge)),
@@ -158,7 +157,7 @@ def _count(asked: Sequence[Asked], duels: Sequence[evidence.Duel], judge: Judge)
 def _why(asked: Sequence[Asked], judge: Judge) -> tuple[dict[str, int], list[dict[str, Any]]]:
     """How often each reason came, of all times that it was asked; and the first ones in full."""
     counts: Counter[str] = Counter()
-    examples = []
+    examples: list[dict[str, Any]] = []
     for one in asked:
         for time in judge.times:
             problem = one.said.get(time, ("", ""))[1]

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from orchestrator.models import Arm, Comparison
 
 PURPOSE = "judge"
-NO_ANSWER = "an answer is missing"
+NOTHING = (-1, "an answer is missing", "")
+"""Key, problem and hash of an answer that is not there."""
 
 Time = tuple[bool, int]
 """The candidate was shown first, and which time it was asked in this order."""
@@ -130,7 +131,12 @@ def judge_runs(comparison: Comparison) -> dict[str, list[RunFact]]:
     ties = ArmRun.objects.filter(arm__comparison=comparison, purpose=PURPOSE).order_by("-pk")
     rows = ties.values_list("run__spec__evaluation__judge", "run_id", "run__state", "run__reason")
     for knobs, *fact in rows:
-        found.setdefault(judge_digest(knobs), []).append(RunFact(*fact))
+        try:
+            digest = judge_digest(knobs)
+        except ValueError:
+            # Knobs of an older version, which no judge of today has.
+            continue
+        found.setdefault(digest, []).append(RunFact(*fact))
     return found
 
 
@@ -145,11 +151,11 @@ def asked_of(comparison: Comparison, judge: Judge) -> list[Asked]:
     for pk, number, digest in items:
         for baseline, candidate in judge.pairs:
             for index in range(samples):
-                two = [
-                    answers.get((arms[name].digest, digest, index))
+                one, other = (
+                    answers.get((arms[name].digest, digest, index), NOTHING)
                     for name in (baseline, candidate)
-                ]
-                gone = next((one[1] for one in two if one and one[1]), "")
+                )
+                unanswered = one[1] or other[1]
                 found.append(
                     Asked(
                         item=pk,
@@ -158,9 +164,9 @@ def asked_of(comparison: Comparison, judge: Judge) -> list[Asked]:
                         index=index,
                         baseline=baseline,
                         candidate=candidate,
-                        answers=(two[0][0] if two[0] else -1, two[1][0] if two[1] else -1),
-                        identical=bool(two[0] and two[1]) and two[0][2] == two[1][2] and not gone,
-                        unanswered=gone or ("" if two[0] and two[1] else NO_ANSWER),
+                        answers=(one[0], other[0]),
+                        identical=not unanswered and one[2] == other[2],
+                        unanswered=unanswered,
                         said=said.get((pk, index, baseline, candidate), {}),
                     )
                 )
@@ -178,7 +184,10 @@ def _answers(
         index__lt=samples_of(comparison),
         item__in=comparison.items.values("digest"),
     ).values_list("model", "item", "index", "pk", "problem", MD5("text"))
-    return {(model, item, index): tuple(rest) for model, item, index, *rest in rows.iterator()}
+    return {
+        (model, item, index): (pk, problem, text)
+        for model, item, index, pk, problem, text in rows.iterator()
+    }
 
 
 def _said(

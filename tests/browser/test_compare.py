@@ -16,9 +16,10 @@ import pytest
 from orchestrator.data_dir import PROJECT_DIR
 from tests.browser.served import Served
 from tests.browser.test_demo import until
+from tests.trainer.judges import JudgeServer, Said, completion, user_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
@@ -63,6 +64,22 @@ class Rest:
         with urllib.request.urlopen(request) as answer:
             content = answer.read()
         return json.loads(content) if "json" in answer.headers["Content-Type"] else content
+
+
+def rates(body: dict[str, Any]) -> Said:
+    """The best rating for digits in order, else the worst."""
+    text = user_text(body)
+    said = re.search(r"<answer>\n(.*)\n</answer>", text, re.DOTALL)
+    digits = re.search(r"\d+", text)
+    assert said and digits, text
+    return completion(f"[[{10 if said[1].strip() == ''.join(sorted(digits[0])) else 1}]]")
+
+
+def settled(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 90
+    while not is_so():
+        assert time.monotonic() < end, "nothing came of it"
+        time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +214,69 @@ def test_rest_makes_the_same_from_what_is_there(
     assert rest("/runs?kind=evaluate")["count"] == runs
     one, other = (rest(f"/comparisons/{made['id']}/evidence") for made in (first, second))
     assert one["findings"][0]["verdict"] == other["findings"][0]["verdict"]
+
+
+def test_a_judge_model_rates_each_answer_as_a_scorer(rest: Rest, checkpoints: list[str]) -> None:
+    [*_, first] = rest("/comparisons")["items"]
+    order = {key: first[key] for key in ("prompts", "sampling", "seed")}
+    order["scorers"] = [one["knobs"] for one in first["scorers"]]
+    with JudgeServer(rates) as server:
+        rater = {"type": "llm-judge", "url": server.url, "model": "rater"}
+        order["scorers"].append(rater)
+        made = rest("/comparisons", {"checkpoints": checkpoints, **order})["id"]
+        settled(lambda: rest(f"/comparisons/{made}")["state"] == "ready")
+        assert len(server.asked) == 24 * 4 * 2
+    exact, rated = (
+        rest(f"/comparisons/{made}/evidence?scorer={label}")
+        for label in ("exact-match", "llm-judge")
+    )
+    means = [[arm["mean"] for arm in found["arms"]] for found in (exact, rated)]
+    assert means[0] == pytest.approx(means[1]) and means[0][0] > means[0][1]
+
+
+def test_a_swap_takes_a_judges_liking_for_the_first_answer_out(
+    rest: Rest, page: Page, up: Served
+) -> None:
+    made = rest("/comparisons")["items"][0]["id"]
+    path = f"/comparisons/{made}/judges"
+    with JudgeServer(lambda body: completion("The first one.\n[[A]]")) as server:
+        judge = {"url": server.url, "model": "first-liker"}
+
+        def settles(swap: bool) -> dict[str, Any]:
+            rest(path, {**judge, "swap": swap})
+            settled(lambda: rest(path)["items"][0]["state"] == "ready")
+            return dict(rest(path)["items"][0])
+
+        once = settles(swap=False)
+        pairs = once["pairs"]["wanted"]
+        assert len(server.asked) == pairs > 50
+        assert once["findings"][0]["verdict"]["word"] == "worse", "the baseline was shown first"
+        both = settles(swap=True)
+        assert len(server.asked) == 2 * pairs, "one order was there already"
+    assert both["order"]["share"] == both["first"]["share"] == 1
+    assert both["findings"][0]["tie"]["share"] == 1
+    assert both["findings"][0]["verdict"]["word"] not in ("better", "worse")
+    page.goto(f"{up.url}/compare/{made}/")
+    card = page.locator("[data-judge]").inner_text()
+    assert "Judged by first-liker" in card and re.search(r"The order decided\s+100 %", card)
+
+
+def test_a_judge_that_talks_nonsense_and_one_that_is_away_are_told(
+    rest: Rest, page: Page, up: Served
+) -> None:
+    made = rest("/comparisons")["items"][0]["id"]
+    path = f"/comparisons/{made}/judges"
+    with JudgeServer(lambda body: completion("Both are delightful.")) as server:
+        rest(path, {"url": server.url, "model": "babbler"})
+        rest(path, {"url": "http://127.0.0.1:9/v1", "model": "nobody"})
+        settled(lambda: all(one["state"] == "failed" for one in rest(path)["items"][1:]))
+    _, babbler, nobody = rest(path)["items"]
+    assert babbler["pairs"]["failed"] == babbler["pairs"]["wanted"] > 50
+    assert list(babbler["why"]) == ["the judge's last line is no verdict"]
+    assert nobody["pairs"]["failed"] == 0 and "does not answer" in nobody["reason"]
+    page.goto(f"{up.url}/compare/{made}/")
+    shown = page.locator(".judges").inner_text()
+    assert "got no verdict: missing, never a tie" in shown and "does not answer" in shown
 
 
 def test_the_report_opens_without_a_server(rest: Rest, chromium: Browser, tmp_path: Path) -> None:
