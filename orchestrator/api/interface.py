@@ -44,6 +44,7 @@ ROUTERS = (
     "comparisons",
     "comparison_reports",
     "judges",
+    "playgrounds",
 )
 
 

@@ -188,7 +188,7 @@ def _launch(comparison: Comparison, judge: Judge) -> Run | None:
         return None
     dataset = rows_store(rows, f"Pairs of {comparison.name}", comparison.owner)
     sources = [{"source": dataset.pk, "split": "test"}]
-    name = f"{comparison.name}: {judge.knobs['model']} judges"[:120]
+    name = f"{judge.knobs['model']} judges"[:120]
     run = run_create(owner=comparison.owner, spec=_spec(judge.knobs, sources, name), tags=[TAG])
     ArmRun.objects.create(arm=arms_of(comparison)[0], run=run, purpose=PURPOSE)
     return run

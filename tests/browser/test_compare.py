@@ -38,7 +38,7 @@ SPEC = {
     "batch": {"prompts_per_step": 64},
     "budget": {"max_steps": 60},
     "evaluation": {"every_steps": 0},
-    "checkpoint": {"every_steps": 2, "keep_last": 40},
+    "checkpoint": {"every_steps": 6, "keep_last": 40},
 }
 STATE = "document.querySelector('[data-comparison-state]').dataset.comparisonState"
 
@@ -139,7 +139,7 @@ def test_the_form_makes_a_comparison_that_becomes_ready_by_itself(
         "document.querySelectorAll('[data-figure] .errorbars, [data-figure] .errorbar').length > 0",
     )
     verdict = page.locator(".verdict").inner_text()
-    assert "step 60" in verdict and "step 2" in verdict and "24 prompts" in verdict
+    assert "step 60" in verdict and re.search(r"step 6\b", verdict) and "24 prompts" in verdict
     assert "One training seed" in verdict
     until(page, "document.querySelectorAll('[data-figure=passes] .scatterlayer path').length > 1")
 
@@ -179,7 +179,7 @@ def test_models_read_each_others_answers(page: Page) -> None:
         page.wait_for_timeout(1000)
         page.goto(side)
     first = page.locator("[data-side=b] .reading").first
-    assert "Read by sorter, step 2" in first.inner_text()
+    assert "Read by sorter, step 6" in first.inner_text()
     text = page.locator("[data-side=b] [data-text]").first.get_attribute("data-plain")
     cells = first.locator(".cell").evaluate_all("all => all.map((one) => one.textContent)")
     assert "".join(cells).replace("·", " ").startswith(text or "nothing"), "a character a token"
@@ -192,7 +192,7 @@ def test_what_was_lost_becomes_an_evaluation_set(page: Page) -> None:
     # What the first checkpoint solves is little: ask the other way round.
     page.select_option("select[name=a]", index=1)
     until(page, "location.search.includes('a=')", 10)
-    page.goto(page.url.split("?")[0] + "?" + "a=sorter, step 60&b=sorter, step 2")
+    page.goto(page.url.split("?")[0] + "?" + "a=sorter, step 60&b=sorter, step 6")
     boxes = page.locator("input[name=item]")
     assert boxes.count() > 0
     boxes.first.check()
@@ -294,3 +294,36 @@ def test_it_works_on_a_phone(page: Page, rest: Rest, up: Served) -> None:
         page.goto(f"{up.url}/compare/{path}")
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def test_both_answer_in_a_playground_and_a_blend_of_one_alone_is_that_one(
+    rest: Rest, checkpoints: list[str]
+) -> None:
+    made = rest("/playgrounds", {"models": checkpoints})
+    path = f"/playgrounds/{made['id']}"
+    asked = []
+    for weight in (0, 1):
+        question = {"prompt": "sort 97825 = ", "samples": 3, "max_new_tokens": 8}
+        blend = {"voices": ["a", "b", "blend"], "blend": {"mode": "mix", "weight": weight}}
+        asked.append(rest(f"{path}/questions", question | blend)["id"])
+    end = time.monotonic() + 120
+    while True:
+        found = rest(f"{path}/questions")["questions"]
+        if all(one["state"] == "answered" for one in found):
+            break
+        assert time.monotonic() < end, (rest(path), found)
+        time.sleep(0.2)
+    assert [one["id"] for one in found] == asked
+    for one, same in zip(found, ("a", "b"), strict=True):
+        said = {voice: [] for voice in ("a", "b", "blend")}
+        for answer in one["answers"]:
+            assert answer["text"] == "".join(token["text"] for token in answer["tokens"])
+            said[answer["voice"]].append([token["id"] for token in answer["tokens"]])
+        assert said["blend"] == said[same] and len(said["a"]) == 3
+    assert found[0]["answers"][0]["tokens"] == found[1]["answers"][0]["tokens"], "the same draws"
+    assert rest(path)["ready"]
+    rest(f"{path}/stop", {})
+    while not (now := rest(path))["over"]:
+        assert time.monotonic() < end, now
+        time.sleep(0.2)
+    assert now["state"] == "stopped"

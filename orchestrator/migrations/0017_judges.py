@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("orchestrator", "0014_promotion")]
+    dependencies = [("orchestrator", "0016_playgrounds")]
 
     operations = [
         migrations.AddField(
