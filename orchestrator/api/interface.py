@@ -43,6 +43,7 @@ ROUTERS = (
     "ratings",
     "comparisons",
     "comparison_reports",
+    "judges",
     "playgrounds",
 )
 

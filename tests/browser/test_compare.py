@@ -16,9 +16,10 @@ import pytest
 from orchestrator.data_dir import PROJECT_DIR
 from tests.browser.served import Served
 from tests.browser.test_demo import until
+from tests.trainer.judges import JudgeServer, Said, completion, user_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
@@ -63,6 +64,22 @@ class Rest:
         with urllib.request.urlopen(request) as answer:
             content = answer.read()
         return json.loads(content) if "json" in answer.headers["Content-Type"] else content
+
+
+def rates(body: dict[str, Any]) -> Said:
+    """The best rating for digits in order, else the worst."""
+    text = user_text(body)
+    said = re.search(r"<answer>\n(.*)\n</answer>", text, re.DOTALL)
+    digits = re.search(r"\d+", text)
+    assert said and digits, text
+    return completion(f"[[{10 if said[1].strip() == ''.join(sorted(digits[0])) else 1}]]")
+
+
+def settled(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 90
+    while not is_so():
+        assert time.monotonic() < end, "nothing came of it"
+        time.sleep(1)
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +214,59 @@ def test_rest_makes_the_same_from_what_is_there(
     assert rest("/runs?kind=evaluate")["count"] == runs
     one, other = (rest(f"/comparisons/{made['id']}/evidence") for made in (first, second))
     assert one["findings"][0]["verdict"] == other["findings"][0]["verdict"]
+
+
+def test_a_judge_model_rates_each_answer_as_a_scorer(
+    page: Page, rest: Rest, checkpoints: list[str]
+) -> None:
+    first = rest("/comparisons")["items"][-1]
+    order = {key: first[key] for key in ("prompts", "sampling", "seed")}
+    order["scorers"] = [one["knobs"] for one in first["scorers"]]
+    with JudgeServer(rates) as server:
+        order["scorers"].append({"type": "llm-judge", "url": server.url, "model": "rater"})
+        made = rest("/comparisons", {"checkpoints": checkpoints, **order})["id"]
+        settled(lambda: rest(f"/comparisons/{made}")["state"] == "ready")
+        assert len(server.asked) == 24 * 4 * 2
+    exact, rated = (
+        rest(f"/comparisons/{made}/evidence?scorer={label}")
+        for label in ("exact-match", "llm-judge")
+    )
+    means = [[arm["mean"] for arm in found["arms"]] for found in (exact, rated)]
+    assert means[0] == pytest.approx(means[1]) and max(means[0]) > 0
+
+
+def test_judges_swap_and_failures_are_told(page: Page, rest: Rest, up: Served) -> None:
+    """One likes the first answer, which a swap takes out; one talks nonsense."""
+    made = rest("/comparisons")["items"][0]["id"]
+    path = f"/comparisons/{made}/judges"
+
+    def wait(*states: str) -> list[dict[str, Any]]:
+        settled(lambda: tuple(one["state"] for one in rest(path)["items"]) == states)
+        return list(rest(path)["items"])
+
+    with (
+        JudgeServer(lambda body: completion("The first.\n[[A]]")) as liker,
+        JudgeServer(lambda body: completion("Both are delightful.")) as babbler,
+    ):
+        judge = {"url": liker.url, "model": "first-liker"}
+        rest(path, {**judge, "swap": False})
+        rest(path, {"url": babbler.url, "model": "babbler"})
+        once, nonsense = wait("ready", "failed")
+        pairs = once["pairs"]["wanted"]
+        assert len(liker.asked) == pairs > 50
+        assert once["findings"][0]["verdict"]["word"] == "worse", "the baseline was shown first"
+        rest(path, judge)
+        both, _ = wait("ready", "failed")
+        assert len(liker.asked) == 2 * pairs, "one order was there already"
+    assert both["order"]["share"] == both["first"]["share"] == both["findings"][0]["tie"]["share"]
+    assert both["order"]["share"] == 1
+    assert both["findings"][0]["verdict"]["word"] not in ("better", "worse")
+    assert nonsense["pairs"]["failed"] == nonsense["pairs"]["wanted"] == pairs
+    assert list(nonsense["why"]) == ["the judge's last line is no verdict"]
+    page.goto(f"{up.url}/compare/{made}/")
+    shown = page.locator(".judges").inner_text()
+    assert re.search(r"The order decided\s+100 %", shown)
+    assert "got no verdict: missing, never a tie" in shown
 
 
 def test_the_report_opens_without_a_server(rest: Rest, chromium: Browser, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from orchestrator.models import (
     ApiToken,
     Attempt,
     Checkpoint,
+    Comparison,
     Dataset,
     External,
     GoldMark,
@@ -31,9 +32,12 @@ from orchestrator.models import (
     User,
 )
 from orchestrator.routing import websocket_urlpatterns
+from orchestrator.selectors.judges import Judge
+from orchestrator.services.judges import judge_checked
 from orchestrator.services.tokens import api_token_create, digest_of
 from tests.orchestrator.compared import compared, voted
 from tests.orchestrator.playing import playground_ready
+from trainer.answering import judge_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +84,7 @@ RUN_VERBS = (
     *("stop", "pause", "resume", "retry", "archive", "unarchive", "delete", "save", "evaluate"),
 )
 NODE_VERBS = ("drain", "undrain", "cordon", "uncordon", "change", "renew", "revoke", "remove")
-COMPARISON_VERBS = ("read",)
+COMPARISON_VERBS = ("read", "ask", "again")
 VERBS = (*RUN_VERBS, *NODE_VERBS, *COMPARISON_VERBS)
 """What pages ask of runs, nodes and comparisons."""
 
@@ -123,6 +127,10 @@ def values(people: dict[str, User]) -> dict[str, str]:
         columns=["prompt"],
     )
     comparison = compared(ada)
+    # Its judge is at work elsewhere, as far as anybody knows.
+    knobs = judge_checked({"url": "http://127.0.0.1:9/v1", "model": "wise"})
+    judge = Judge(judge_digest(knobs), knobs, (("base", "tuned"),), begun="2026-01-01T00:00:00Z")
+    Comparison.objects.filter(pk=comparison.pk).update(judges=[judge.plain()])
     vote = voted(comparison, ada, 0, "left")
     ends = {"better": vote.left, "worse": vote.right}
     mark = GoldMark.objects.create(comparison=comparison, item=vote.item, by=ada, **ends)
@@ -131,6 +139,7 @@ def values(people: dict[str, User]) -> dict[str, str]:
     api_token_create(user=ada)
     return TOKENS_OF_ROUTES | {
         "comparison_id": comparison.pk,
+        "digest": judge.digest,
         "vote_id": str(vote.pk),
         "mark_id": str(mark.pk),
         "playground_id": playground.pk,
