@@ -9,6 +9,7 @@ from orchestrator.data_dir import alive_path
 from orchestrator.node.launch import order_take
 from orchestrator.services import compaction, placement, retention, store_keeper
 from orchestrator.services.checkpoint_removals import checkpoint_removals_work
+from orchestrator.services.judges import judges_settle
 from orchestrator.services.promotions import promotions_settle
 from orchestrator.services.pulse import pulse_touch
 from orchestrator.services.removals import removals_work
@@ -53,8 +54,9 @@ def remove() -> None:
 
 @shared_task
 def promote() -> None:
-    """Decide about promotions whose comparisons lack nothing any more."""
+    """Where comparisons lack no answers any more, decide about promotions and set judges to work."""
     promotions_settle()
+    judges_settle()
 
 
 @shared_task

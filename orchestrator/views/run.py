@@ -17,6 +17,7 @@ from orchestrator.selectors.post_mortem import post_mortem_attempts
 from orchestrator.selectors.removals import is_being_deleted, was_deleted
 from orchestrator.selectors.run_advice import advice, cause_words, deadlines
 from orchestrator.selectors.run_words import method_chips, spec_of
+from orchestrator.selectors.run_work import HIDDEN
 from orchestrator.selectors.runs import run_shape
 from orchestrator.selectors.stalls import stall_shape
 from orchestrator.services import live_knobs, shelf
@@ -160,7 +161,8 @@ def _tabs(run: Run, shown: str) -> list[tuple[str, str]]:
     offered = {name: words for name, (words, _) in run_tabs.TABS.items()}
     if shown != "post-mortem" and not post_mortem_attempts(run):
         del offered["post-mortem"]
-    return list(offered.items())
+    hidden = HIDDEN.get(run.kind, set()) - {shown}
+    return [(name, words) for name, words in offered.items() if name not in hidden]
 
 
 @require_POST

@@ -217,3 +217,18 @@ def test_more_models_than_fit_are_told(ada: User, browser_of: Any) -> None:
     page = browser_of(ada).get(f"/compare/new?with={names}").text
     assert "8 are selected; the first 6 stand here" in page
     assert 'value="m/5"' in page and 'value="m/6"' not in page
+
+
+def test_the_form_says_what_its_models_are_called(ada: User, browser_of: Any) -> None:
+    saved = checkpoint_make(ada)
+    page = browser_of(ada).get(f"/compare/new?with=checkpoint:{saved.pk}").text
+    means = re.findall(r"data-means>([^<]*)<", page)
+    assert means[0].startswith(f"{saved.run.name} · step {saved.step}") and set(means[1:]) == {""}
+
+
+def test_the_report_page_says_how_answers_were_drawn(
+    made: Comparison, ada: User, browser_of: Any
+) -> None:
+    Comparison.objects.update(sampling={"samples": 4, "temperature": 0.7, "top_p": 0.9, "top_k": 0})
+    page = browser_of(ada).get(f"/compare/{made.pk}/report/").text
+    assert "<dd>4 samples a prompt, temperature 0.7, top_p 0.9</dd>" in page
