@@ -202,6 +202,7 @@ def _data(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
     named = options["data_files"]
     splits = named if isinstance(named, dict) else {"train": named}
     datasets = _library("datasets")
+    datasets.disable_progress_bars()
     found: dict[str, Any] = {}
     for split, files in splits.items():
         paths = [_file(str(one), folder) for one in (files if isinstance(files, list) else [files])]

@@ -76,6 +76,22 @@ def send(client: Client, bearer: Any) -> Any:
     return sent
 
 
+@pytest.mark.filterwarnings("default")
+def test_the_documents_of_a_harness_task_are_its_items(
+    send: Any, ada: User, order: dict[str, Any]
+) -> None:
+    task = {"source": "harness", "split": "test", "options": {"task": "sort_digits_choice"}}
+    order |= {"prompts": [task | {"limit": 5}], "scorers": [{"type": "harness-task"}]}
+    order["sampling"] = {"samples": 1, "temperature": 0, "max_new_tokens": 8}
+    answer = send(ada, "POST", "", order)
+    assert answer.status_code == 201, answer.content
+    assert answer.json()["items"] == 5
+    task["options"]["task"] = "nowhere"
+    answer = send(ada, "POST", "", {**order, "prompts": [task]})
+    assert answer.status_code == 422
+    assert "task: there is no nowhere.yaml" in answer.content.decode()
+
+
 def test_make_look_answer_read(send: Any, ada: User, vera: User, order: dict[str, Any]) -> None:
     answer = send(ada, "POST", "", order)
     assert answer.status_code == 201, answer.content
