@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 from pydantic import Field
 
 from trainer.chat_service import ChatService, NoAnswer, side_by_side
+from trainer.harness import CHOICES, COLUMN, document_score, task_rows
 from trainer.methods import (
     Adapter,
     Advantage,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 __all__ = [
+    "CHOICES",
+    "COLUMN",
     "FAMILIES",
     "METHODS_VARIABLE",
     "Adapter",
@@ -73,9 +76,11 @@ __all__ = [
     "Transform",
     "Unavailable",
     "Unscorable",
+    "document_score",
     "family",
     "hashes",
     "side_by_side",
+    "task_rows",
     "union",
 ]
 

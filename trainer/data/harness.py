@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from trainer.harness import task_rows
-from trainer.registry import Row, Source
+from trainer.registry import Row, Source, task_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

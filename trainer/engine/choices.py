@@ -1,4 +1,7 @@
-"""How likely the model finds each of the texts that a row lets it choose from, encoded as the harness does."""
+"""How likely the model finds each of the texts that a row lets it choose from, encoded as the harness does.
+
+Legend: B choices of a micro-batch, A their tokens.
+"""
 
 from __future__ import annotations
 

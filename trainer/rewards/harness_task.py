@@ -4,8 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from trainer.harness import CHOICES, COLUMN, document_score
-from trainer.registry import Answer, Reward, Unscorable
+from trainer.registry import CHOICES, COLUMN, Answer, Reward, Unscorable, document_score
 
 
 class HarnessTask(Reward):
