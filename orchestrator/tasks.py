@@ -10,6 +10,7 @@ from orchestrator.node.launch import order_take
 from orchestrator.services import compaction, placement, retention, store_keeper
 from orchestrator.services.checkpoint_removals import checkpoint_removals_work
 from orchestrator.services.promotions import promotions_settle
+from orchestrator.services.promotions_after import promotions_begin, promotions_failed_tell
 from orchestrator.services.pulse import pulse_touch
 from orchestrator.services.removals import removals_work
 from orchestrator.services.spans import spans_trim
@@ -53,8 +54,10 @@ def remove() -> None:
 
 @shared_task
 def promote() -> None:
-    """Decide about promotions whose comparisons lack nothing any more."""
+    """Compare what finished runs left, if they have a rule, and decide where nothing is missing any more."""
+    promotions_begin()
     promotions_settle()
+    promotions_failed_tell()
 
 
 @shared_task

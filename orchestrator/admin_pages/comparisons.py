@@ -60,9 +60,10 @@ class ComparisonList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """The rows, each with what its arms have answered."""
         super().get_results(request)
-        self.result_list = list(self.result_list)
-        found = progress_many(self.result_list)
-        for one in self.result_list:
+        rows: list[Any] = list(self.result_list)  # type: ignore[has-type]
+        self.result_list = rows
+        found = progress_many(rows)
+        for one in rows:
             one.progress = found[one.pk]
 
 
