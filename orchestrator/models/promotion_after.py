@@ -1,4 +1,4 @@
-"""What becomes of a run's final checkpoint once the run has finished: JSON in the database, validated on access."""
+"""What becomes of the final checkpoint once its run has finished: JSON in the database."""
 
 from __future__ import annotations
 

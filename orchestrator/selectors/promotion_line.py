@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.models import ENDED, State
+from orchestrator.models.promotion_after import START
 from orchestrator.selectors.comparisons import comparison_get, comparison_progress
 from orchestrator.selectors.promotion import rule_words
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from orchestrator.models import Run
+
+FIELDS = ("baseline", "better_on", "not_worse_on", "margin")
+"""What the form on the run's page has of a rule."""
 
 
 def promotion_line(run: Run) -> dict[str, Any]:
-    """`rule` and `baseline` in words, `sentence` of how far it is, and `comparison` once there is one; {} without a rule."""
+    """`rule`, `baseline`, and `sentence` of how far it is; `comparison` once there is one. {} without a rule."""
     rule = run.promotion
     if not rule.get("better_on"):
         return {}
@@ -38,6 +44,14 @@ def promotion_line(run: Run) -> dict[str, Any]:
         "sentence": sentence,
         "comparison": made,
     }
+
+
+def promotion_fields(run: Run, typed: Mapping[str, str]) -> dict[str, Any]:
+    """What the fields of the form hold: what was typed, else the rule as it is, else a proposal."""
+    stored = {"baseline": START, "better_on": "", "not_worse_on": "", "margin": ""} | {
+        name: value for name, value in run.promotion.items() if name in FIELDS
+    }
+    return {name: typed.get(name) or stored[name] for name in FIELDS}
 
 
 def _waiting(run: Run) -> str:

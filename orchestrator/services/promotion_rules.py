@@ -1,4 +1,4 @@
-"""Rules that are given before there is a checkpoint: checked when they are given, so that nothing is left to fail late."""
+"""Rules that are given before there is a checkpoint: checked when they are given, not when they act."""
 
 from __future__ import annotations
 

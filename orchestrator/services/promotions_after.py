@@ -59,7 +59,7 @@ def promotion_begin(*, run_id: str) -> bool:
 
 
 def promotions_failed_tell() -> list[str]:
-    """Tell at its run, once, of a comparison that failed, so that it will decide nothing by itself; ids of the runs."""
+    """Tell at its run, once, of a comparison that failed and decides nothing by itself; ids of the runs."""
     begun = Run.objects.filter(promotion__begun__problem="")
     undecided = Comparison.objects.filter(promotion__has_key="better_on").exclude(
         promotion__has_key="decided"

@@ -82,7 +82,7 @@ def run_create(
     recipe: str = "",
     parent: Checkpoint | None = None,
 ) -> Run:
-    """Queue a run; `parent` is the checkpoint that it was forked from, `promotion` what follows it (`PromotionAfter`).
+    """Queue a run; `parent` is the checkpoint that it was forked from, `promotion` a `PromotionAfter`.
 
     Raises SpecError when the spec, the policy or the promotion rule cannot run or names what is not there.
     """

@@ -190,3 +190,26 @@ def test_rest_gives_changes_shows_and_takes_away(
     client.force_login(ada)
     page = client.get(reverse("run", args=[run.pk])).content.decode()
     assert "Promotion" in page and reverse("comparison", args=[Comparison.objects.get().pk]) in page
+
+
+def test_the_steer_tab_gives_and_takes_a_rule(
+    client: Client, stages: tuple[Checkpoint, Run], ada: User, vera: User
+) -> None:
+    warm, run = stages
+    address = reverse("run-promotion", args=[run.pk])
+    client.force_login(vera)
+    assert client.post(address, {"off": "1"}).status_code == 403
+    client.force_login(ada)
+    client.post(address, {"off": "1"})
+    run.refresh_from_db()
+    assert run.promotion == {}
+    steer = reverse("run-tab", args=[run.pk, "steer"])
+    assert 'name="better_on"' in client.get(steer).content.decode()
+    refused = client.post(address, {"baseline": "start", "better_on": "bleu", "margin": "0.1"})
+    assert refused.status_code == 422 and "promotion.better_on" in refused.content.decode()
+    typed = {"baseline": f"checkpoint:{warm.pk}", "margin": "0.1", "not_worse_on": "exact-match"}
+    client.post(address, typed)
+    run.refresh_from_db()
+    assert (run.promotion["baseline"], run.promotion["margin"]) == (typed["baseline"], 0.1)
+    assert "better on exact-match" in client.get(steer).content.decode()
+    assert "Begins by itself" in client.get(reverse("run", args=[run.pk])).content.decode()
