@@ -9,6 +9,7 @@ from orchestrator.data_dir import alive_path
 from orchestrator.node.launch import order_take
 from orchestrator.services import compaction, placement, retention, store_keeper
 from orchestrator.services.checkpoint_removals import checkpoint_removals_work
+from orchestrator.services.judges import judges_settle
 from orchestrator.services.promotions import promotions_settle
 from orchestrator.services.promotions_after import promotions_begin, promotions_failed_tell
 from orchestrator.services.pulse import pulse_touch
@@ -54,10 +55,11 @@ def remove() -> None:
 
 @shared_task
 def promote() -> None:
-    """Compare what finished runs left, if they have a rule, and decide where nothing is missing any more."""
+    """Compare what finished runs left, decide where no answer is missing any more, and set judges to work."""
     promotions_begin()
     promotions_settle()
     promotions_failed_tell()
+    judges_settle()
 
 
 @shared_task

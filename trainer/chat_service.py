@@ -8,6 +8,7 @@ is in no message, journal or log.
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import queue
@@ -37,6 +38,25 @@ BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """Answers after which asking again may help."""
 SHOWN = 200
 """Characters of a foreign text that a sentence repeats."""
+METADATA = frozenset({"metadata.google.internal", "metadata.goog", "instance-data"})
+"""Names under which clouds tell a machine its own keys."""
+METADATA_ADDRESSES = frozenset({"100.100.100.200", "fd00:ec2::254", "168.63.129.16"})
+"""Where they do so outside of the link-local range."""
+NEVER = "is a link-local or metadata address, where no judge is; name the host of the service"
+
+
+def never_asked(host: str) -> bool:
+    """Whether a host is where a machine learns of itself: link-local, cloud metadata, no address at all."""
+    if host.rstrip(".").lower() in METADATA:
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        # A name; where it leads to is looked at once it is connected.
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    odd = mapped.is_link_local or mapped.is_multicast or mapped.is_unspecified
+    return odd or str(mapped) in METADATA_ADDRESSES
 
 
 class NoAnswer(Exception):
@@ -84,6 +104,8 @@ class ChatService(BaseModel):
             raise ValueError(
                 "must hold no user, password, query or fragment; the key comes from key_variable"
             )
+        if never_asked(str(parts.hostname)):
+            raise ValueError(f"{parts.hostname} {NEVER}")
         return value.rstrip("/")
 
     def reach(self) -> None:
@@ -160,7 +182,7 @@ class ChatService(BaseModel):
         # A proxy in the environment must not stand between us and this machine.
         here = urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
         proxies = [urllib.request.ProxyHandler({})] if here else []
-        return urllib.request.build_opener(_NoRedirect, *proxies)
+        return urllib.request.build_opener(_NoRedirect, _Http, _Https, *proxies)
 
     def _key(self) -> str:
         if not self.key_variable:
@@ -179,6 +201,32 @@ class _Refused(NoAnswer):
     def __init__(self, status: int, wait: float, text: str) -> None:
         super().__init__(f"HTTP {status}: {text}" if text else f"HTTP {status}")
         self.status, self.wait = status, wait
+
+
+class _Checked(http.client.HTTPConnection):
+    """Speaks to nobody who must not be asked, whatever name led there."""
+
+    def connect(self) -> None:
+        """Connect, and look where to. Raises OSError."""
+        super().connect()
+        address = str(self.sock.getpeername()[0])
+        if never_asked(address):
+            self.close()
+            raise OSError(f"{self.host} leads to {address}, which {NEVER}")
+
+
+class _CheckedSecure(http.client.HTTPSConnection, _Checked):
+    """The same behind TLS."""
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Checked, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_CheckedSecure, req)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -24,6 +24,9 @@ PROMPT_MOST = 8_000
 OPEN_MOST = 8
 """Prompts of one playground that may wait for an answer at a time."""
 
+READERS: tuple[str, ...] = ("a", "b")
+"""Under which models each answer is read."""
+
 Voice = Literal["a", "b", "base", "blend"]
 """Who answers: the first model, the second one, the third one, or several together."""
 VOICES: tuple[Voice, ...] = ("a", "b", "base", "blend")

@@ -69,6 +69,7 @@ class Ship:
         self.ended = EndOfJournals(attempt)
         self.ordered: Control | None = None
         self.pinned: list[int] | None = None
+        self.asked: list[dict[str, Any]] | None = None
         self.useful = False
         """Whether the newest connection moved a cursor."""
         self.done_sent = False
@@ -270,12 +271,25 @@ class Ship:
             return
         self.pinned = pins
 
+    def _requests_note(self, requests: list[dict[str, Any]]) -> None:
+        """Write what a playground is asked, when that changed."""
+        if requests == self.asked:
+            return
+        try:
+            write_atomic(self.attempt.requests, json.dumps({"requests": requests}))
+        except OSError as error:
+            self.say(f"cannot note what is asked: {error}")
+            return
+        self.asked = requests
+
     def _obey(self, answer: dict[str, Any]) -> None:
         """Write what people want to the control file, when it changed."""
         if "want" not in answer:
             return
         if "pins" in answer:
             self._pins_note(answer["pins"])
+        if "requests" in answer:
+            self._requests_note(answer["requests"])
         order = Control(
             want=answer["want"],
             cause=answer.get("cause") or "user",

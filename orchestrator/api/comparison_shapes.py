@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ninja import Field, Schema
 
+from orchestrator.api.judge_shapes import JudgeKnobs  # noqa: TC001  a field's type
 from orchestrator.api.shapes import Strict
 from orchestrator.services.comparison_orders import NAME_MOST, SEED_END
 from orchestrator.services.comparisons import NOTE_MOST
@@ -50,6 +51,8 @@ class ComparisonCreate(Strict):
     seed: int = Field(0, ge=0, lt=SEED_END)
     """Of sampling, the same for every model."""
     name: str = Field("", max_length=NAME_MOST)
+    judges: list[JudgeKnobs] = Field(default_factory=list, max_length=8)
+    """Models that compare all answers with the baseline's, as soon as they are there."""
     promotion: Promotion | None = None
     """Decided by itself as soon as nothing is missing any more."""
 

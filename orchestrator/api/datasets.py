@@ -76,9 +76,13 @@ def dataset_list(
     q: Annotated[str, Query(max_length=200)] = "",
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     per_page: Annotated[int, Query(ge=1, le=500)] = 100,
+    made: bool = False,
 ) -> dict[str, Any]:
-    """Datasets, newest first; `q` finds words of name, file, owner or a column."""
-    found, count = datasets_list(q=q, page=page, per_page=per_page)
+    """Datasets, newest first; `q` finds words of name, file, owner or a column.
+
+    With `made` also the rows that comparisons gave their own runs.
+    """
+    found, count = datasets_list(q=q, page=page, per_page=per_page, made=made)
     return {"items": [dataset_shape(one) for one in found], "count": count}
 
 

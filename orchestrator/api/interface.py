@@ -43,6 +43,8 @@ ROUTERS = (
     "ratings",
     "comparisons",
     "comparison_reports",
+    "judges",
+    "playgrounds",
 )
 
 

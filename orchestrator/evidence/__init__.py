@@ -29,8 +29,16 @@ from orchestrator.evidence.agreement import (
 from orchestrator.evidence.arms import Arm, Arms, LeftOut, Pair
 from orchestrator.evidence.corrections import correct
 from orchestrator.evidence.differences import Difference, difference
+from orchestrator.evidence.duels import (
+    Duel,
+    DuelFinding,
+    Share,
+    duel_findings,
+    order_effect,
+    self_consistency,
+)
 from orchestrator.evidence.effects import Effect, effect
-from orchestrator.evidence.findings import Finding, finding, findings
+from orchestrator.evidence.findings import Finding, finding, findings, pair_findings
 from orchestrator.evidence.intervals import Interval
 from orchestrator.evidence.length_control import LengthControlled, length_controlled
 from orchestrator.evidence.outside import Outside, outside_read
@@ -54,6 +62,8 @@ __all__ = [
     "Arm",
     "Arms",
     "Difference",
+    "Duel",
+    "DuelFinding",
     "Effect",
     "Evidence",
     "Finding",
@@ -71,6 +81,7 @@ __all__ = [
     "Rating",
     "Ratings",
     "Sequence",
+    "Share",
     "SignFlip",
     "Style",
     "Table",
@@ -81,6 +92,7 @@ __all__ = [
     "confidence_sequence",
     "correct",
     "difference",
+    "duel_findings",
     "effect",
     "finding",
     "findings",
@@ -89,7 +101,9 @@ __all__ = [
     "length_controlled",
     "mcnemar",
     "minimal_difference",
+    "order_effect",
     "outside_read",
+    "pair_findings",
     "pass_at_k",
     "pass_curve",
     "pass_difference",
@@ -97,6 +111,7 @@ __all__ = [
     "power",
     "prompts_needed",
     "ratings",
+    "self_consistency",
     "sign_flip",
     "style",
     "table",

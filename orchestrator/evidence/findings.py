@@ -76,6 +76,19 @@ def findings(
     return _found([arms.pair(*two) for two in wanted], plan)
 
 
+def pair_findings(
+    pairs: Sequence[Pair],
+    *,
+    correction: Correction = "holm",
+    margin: float | None = None,
+    alpha: float = 0.05,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[Finding, ...]:
+    """The same of pairs that have scores of their own each, such as what a judge said of two arms."""
+    return _found(list(pairs), Plan(correction, len(pairs), margin, alpha, resamples, seed))
+
+
 def finding(
     pair: Pair,
     *,

@@ -9,6 +9,7 @@ from orchestrator.models.external import External, Source
 from orchestrator.models.member import Member
 from orchestrator.models.node import Node, NodeReading
 from orchestrator.models.points import Block, Chunk, Series
+from orchestrator.models.question import Played, Question
 from orchestrator.models.registered import Stage
 from orchestrator.models.registry_change import RegistryChange
 from orchestrator.models.removal import Removal
@@ -55,8 +56,10 @@ __all__ = [
     "Node",
     "NodeReading",
     "Outcome",
+    "Played",
     "Process",
     "Pulse",
+    "Question",
     "Reading",
     "RegistryChange",
     "Removal",

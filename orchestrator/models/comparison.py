@@ -38,6 +38,8 @@ class Comparison(models.Model):
     """Of sampling: the same for every arm, so that arms share their random numbers."""
     promotion = models.JSONField(default=dict, blank=True)
     """When an arm is approved: better_on, not_worse_on, margin; `decided` once it was (`selectors.promotion`)."""
+    judges = models.JSONField(default=list, blank=True)
+    """Judge models that were asked which answers are better, and about which arms (`selectors.judges`)."""
     stopped = models.DateTimeField(null=True, blank=True)
     """When somebody ended it: what is missing is not generated any more."""
 

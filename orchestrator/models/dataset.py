@@ -29,6 +29,9 @@ class Dataset(models.Model):
     """File's column -> how many rows have it, how many are empty, what they hold, how long they are."""
     preview = models.JSONField(default=list)
     """The first rows, long texts cut."""
+    made_for = models.CharField(max_length=24, default="", blank=True)
+    """"comparison": rows that a comparison gave its evaluation runs; nobody uploaded them, and lists of what
+    people can choose leave them out."""
     created = models.DateTimeField(auto_now_add=True)
 
     class Meta:

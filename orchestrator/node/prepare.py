@@ -18,7 +18,7 @@ from trainer.spec import SpecError, spec_parse
 from trainer.tables import ending_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from orchestrator.artifacts.store import Store
     from orchestrator.node.server import Server
@@ -78,18 +78,18 @@ def _prepared(
     further = gang is not None and gang["index"] > 0
     arguments = ["--dir", str(run.path)] if further else ["resume", str(run.path)]
     arguments += ["--attempt", str(attempt.number)]
-    for part, option in (("model", "--model-path"), ("reference", "--reference-path")):
-        name = order["spec"].get(part, {}).get("name", "")
+    for path, option, name in _models_of(order["spec"]):
         place = order["inputs"]["models"].get(name)
+        named = f"{name}=" if option == "--play-path" else ""
         if place and "external" in place:
-            arguments += [option, _external(place, f"{part}.name")]
+            arguments += [option, named + _external(place, path)]
         elif place:
             uses.append(_checkpoint(place, data_dir, sources))
-            arguments += [option, str(uses[-1])]
+            arguments += [option, f"{named}{uses[-1]}"]
         elif name.startswith(("run:", "checkpoint:")):
-            raise CannotPrepare(f"{part}.name: {name} has no checkpoint (any more).")
+            raise CannotPrepare(f"{path}: {name} has no checkpoint (any more).")
         elif name.startswith("external:"):
-            raise CannotPrepare(f"{part}.name: {name} is registered no more.")
+            raise CannotPrepare(f"{path}: {name} is registered no more.")
     for pk, dataset in order["inputs"]["datasets"].items():
         uses.append(_dataset(pk, dataset, data_dir, server))
         arguments += ["--dataset", f"{pk}={uses[-1]}"]
@@ -114,6 +114,14 @@ def _prepared(
         lease["member"] = place.index
     write_atomic(attempt.lease, json.dumps(lease), 0o600)
     return Prepared(attempt, arguments, "trainer.deputy" if further else "trainer")
+
+
+def _models_of(spec: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Field, the trainer's option for it, and the name of every model that a spec names."""
+    for part in ("model", "reference"):
+        yield f"{part}.name", f"--{part}-path", spec.get(part, {}).get("name", "")
+    for place, name in enumerate(spec.get("play", {}).get("models", [])):
+        yield f"play.models.{place}", "--play-path", name
 
 
 def _spec_write(run: RunDir, raw: dict[str, Any]) -> None:

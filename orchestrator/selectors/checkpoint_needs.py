@@ -41,7 +41,8 @@ def children_of(saved: Sequence[Checkpoint]) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = defaultdict(list)
     places = {(one.run_id, one.step): one.pk for one in saved}
     by_hash = {one.sha256: one.pk for one in saved}
-    for pk, name, parent, named in _named(Run.objects.all()):
+    # A playground makes nothing of what it loads.
+    for pk, name, parent, named in _named(Run.objects.exclude(kind="play")):
         for checkpoint in {*named, places.get(parent, "")} - {""}:
             found[checkpoint].append(name or pk)
     for name, parents in External.objects.order_by("created").values_list("name", "facts__parents"):
@@ -57,12 +58,13 @@ def _named(
 ) -> Iterator[tuple[str, str, tuple[str | None, int | None], set[str]]]:
     """Of each run: its id, its name, the run and step it was forked from, the checkpoints its spec names."""
     rows = runs.order_by("created").values_list(
-        *("pk", "name", "parent", "parent_step", "spec__model__name", "spec__reference__name")
+        *("pk", "name", "parent", "parent_step"),
+        *("spec__model__name", "spec__reference__name", "spec__play__models"),
     )
     finals: dict[str, str] = {}
-    for pk, name, parent, step, *names in rows:
+    for pk, name, parent, step, model, reference, played in rows:
         named = set()
-        for text in names:
+        for text in (model, reference, *(played or ())):
             if not isinstance(text, str):
                 continue
             if text.startswith(CHECKPOINT_PREFIX):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.models import Checkpoint, RegistryChange, Run
+from orchestrator.models import Checkpoint, External, RegistryChange, Run
 from orchestrator.selectors.checkpoint_search import Asked, checkpoints_matching
 from orchestrator.selectors.externals import registered_shape
 from orchestrator.selectors.reach import is_stored
+from trainer.spec import CHECKPOINT_PREFIX, EXTERNAL_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
 
 CHANGES_MOST = 100
 
@@ -77,3 +82,14 @@ def checkpoint_shape(checkpoint: Checkpoint) -> dict[str, Any]:
         "stored": is_stored(checkpoint),
         **registered_shape(checkpoint),
     }
+
+
+def oldest_first(names: Iterable[str]) -> list[str]:
+    """`checkpoint:ID` and `external:ID` in the order in which they were saved or registered."""
+    wanted = list(dict.fromkeys(names))
+    made: dict[str, datetime] = {}
+    for model, prefix in ((Checkpoint, CHECKPOINT_PREFIX), (External, EXTERNAL_PREFIX)):
+        pks = [name.removeprefix(prefix) for name in wanted if name.startswith(prefix)]
+        rows = model.objects.filter(pk__in=pks).values_list("pk", "created")
+        made |= {f"{prefix}{pk}": created for pk, created in rows}
+    return sorted((name for name in wanted if name in made), key=lambda name: made[name])

@@ -6,6 +6,8 @@ from typing import Any
 
 ROW, FRAME = 44, 64
 """Pixels of a row, and around all of them."""
+LEGEND_ROW = 19
+"""Pixels of a name in a legend; on a phone each has a line of its own."""
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B58900", "#56B4E9")
 """Okabe-Ito, as on every page."""
 GREY = "#69727C"
@@ -97,11 +99,11 @@ def passes(evidence: dict[str, Any]) -> dict[str, Any] | None:
             },
         ]
     layout = {
-        "height": 260,
+        "height": 252 + LEGEND_ROW * len(evidence["passes"]),
         "margin": {"l": 48, "r": 16, "t": 8, "b": 40},
         "hovermode": "x unified",
         "dragmode": False,
-        "legend": {"orientation": "h", "y": 1.12},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "xanchor": "left"},
         "xaxis": {
             "title": {"text": "k samples"},
             "type": "log",

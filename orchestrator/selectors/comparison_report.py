@@ -13,6 +13,8 @@ from orchestrator.selectors.comparison_pairs import items_shown, places_of, view
 from orchestrator.selectors.comparison_regressions import regressions_page
 from orchestrator.selectors.comparison_sheet import sheet_of
 from orchestrator.selectors.comparisons import comparison_shape, scorers_of
+from orchestrator.selectors.judge_figures import judges_shape
+from orchestrator.selectors.judges import asked_of, judges_of
 from orchestrator.version import version
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.models import Comparison
 
 EXAMPLES = 12
+NOT_YET = "not judged yet"
 REGRESSIONS = 50
 
 
@@ -50,13 +53,15 @@ def report_of(comparison: Comparison) -> dict[str, Any]:
         "made": timezone.now().isoformat(),
         "comparison": _plain(comparison_shape(comparison)),
         "evidence": [comparison_evidence(comparison, scorer=label) for label in labels],
+        "judges": judges_shape(comparison),
         "regressions": regressions,
         "examples": items_shown(comparison, sheet, view, places[:EXAMPLES]),
     }
 
 
 def report_lines(comparison: Comparison) -> Iterator[str]:
-    """CSV: one line an answer's score, with the prompt's number and digest."""
+    """CSV: one line an answer's score, with the prompt's number and digest; then one a pair that a judge compares,
+    1 where the arm won against the other one, 0 where it lost, 0.5 for a tie."""
     sheet = sheet_of(comparison)
     yield _line(
         ["prompt", "digest", "part", "arm", "sample", "scorer", "score", "problem", "length"]
@@ -81,6 +86,17 @@ def report_lines(comparison: Comparison) -> Iterator[str]:
                             "" if length != length else int(length),
                         ]
                     )
+    for judge in judges_of(comparison):
+        name = f"judge {judge.knobs['model']} {judge.digest[:8]}"
+        parts = dict(zip(sheet.numbers, sheet.parts, strict=True))
+        for one in asked_of(comparison, judge):
+            duel = one.duel(judge, (float("nan"), float("nan")))
+            value = duel.value(swap=judge.swap, repeats=judge.repeats)
+            why = "" if value is not None else duel.fault or NOT_YET
+            scorer = f"{name} against {one.baseline}"
+            score = "" if value is None else repr(value)
+            line = [one.number, one.digest, parts[one.number], one.candidate, one.index, scorer]
+            yield _line([*line, score, why, ""])
 
 
 def _line(cells: list[Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db.models import Q
@@ -11,6 +11,9 @@ from django.db.models import Q
 from orchestrator.models import ENDED, Dataset, Run
 from orchestrator.selectors.dataset_serves import services_of
 from trainer.tables import ending_of, format_of
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
 
 
 def folder() -> Path:
@@ -23,9 +26,22 @@ def dataset_path(dataset: Dataset) -> Path:
     return folder() / f"{dataset.sha256}{ending_of(dataset.filename)}"
 
 
-def datasets_list(*, q: str = "", page: int = 1, per_page: int = 50) -> tuple[list[Dataset], int]:
-    """One page of datasets, newest first, and how many match."""
-    found = Dataset.objects.select_related("owner").defer("preview")
+def datasets_chosen_from() -> QuerySet[Dataset]:
+    """Those that people uploaded or made, newest first; none that a comparison made for its own runs."""
+    return Dataset.objects.filter(made_for="").order_by("-created", "pk")
+
+
+def datasets_made() -> int:
+    """How many are comparisons' own."""
+    return Dataset.objects.exclude(made_for="").count()
+
+
+def datasets_list(
+    *, q: str = "", page: int = 1, per_page: int = 50, made: bool = False
+) -> tuple[list[Dataset], int]:
+    """One page of datasets, newest first, and how many match; with `made` also comparisons' own."""
+    found = Dataset.objects.all() if made else datasets_chosen_from()
+    found = found.select_related("owner").defer("preview")
     for word in q.replace("\x00", "").split():
         found = found.filter(
             Q(name__icontains=word)

@@ -47,10 +47,16 @@ def external_get(external_id: str) -> External | None:
     return External.objects.select_related("owner", "node").filter(pk=external_id).first()
 
 
+def models_of(spec: dict[str, Any]) -> dict[str, str]:
+    """Every model that a spec names: field -> name. A playground has its own in `play.models`."""
+    found = {f"{part}.name": spec.get(part, {}).get("name", "") for part in ("model", "reference")}
+    played = spec.get("play", {}).get("models", [])
+    return found | {f"play.models.{place}": name for place, name in enumerate(played)}
+
+
 def external_names(spec: dict[str, Any]) -> list[str]:
     """The external models that a spec names, as `external:ID`."""
-    names = [spec.get(part, {}).get("name", "") for part in ("model", "reference")]
-    return [name for name in names if name.startswith(EXTERNAL_PREFIX)]
+    return [name for name in models_of(spec).values() if name.startswith(EXTERNAL_PREFIX)]
 
 
 def external_named(name: str) -> External | None:
@@ -98,9 +104,8 @@ def external_in_reach(external: External, node: Node) -> bool:
 def runs_naming(external: External) -> Any:
     """Every run whose spec names it, newest first."""
     name = f"{EXTERNAL_PREFIX}{external.pk}"
-    return Run.objects.filter(Q(spec__model__name=name) | Q(spec__reference__name=name)).order_by(
-        "-created"
-    )
+    named = Q(spec__model__name=name) | Q(spec__reference__name=name)
+    return Run.objects.filter(named | Q(spec__play__models__contains=[name])).order_by("-created")
 
 
 def runs_needing(external: External) -> list[Run]:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from orchestrator.models import ENDED, Checkpoint, Dataset, Run
-from orchestrator.selectors.externals import external_named, external_names, external_place
+from orchestrator.selectors.externals import (
+    external_named,
+    external_names,
+    external_place,
+    models_of,
+)
 from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
 
 if TYPE_CHECKING:
@@ -41,7 +46,7 @@ def inputs_of(run: Run) -> dict[str, Any]:
 
 def model_names(spec: dict[str, Any]) -> list[str]:
     """The models that a spec names by id: `run:ID` and `checkpoint:ID`."""
-    names = [spec.get(part, {}).get("name", "") for part in ("model", "reference")]
+    names = models_of(spec).values()
     return [name for name in names if name.startswith((RUN_PREFIX, CHECKPOINT_PREFIX))]
 
 

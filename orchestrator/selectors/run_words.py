@@ -5,6 +5,7 @@ Stored specs may be older than today's methods, so everything here reads raw JSO
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ PHASES = (
 """Parts of a step, about in the order in which they happen; a place is a colour."""
 
 
+_ID = re.compile(r"[a-z2-7]{12}")
 UNIT_LENGTH = 18
 
 
@@ -173,8 +175,14 @@ def _title(keys: tuple[str, ...]) -> str:
 
 def _sources(spec: dict[str, Any]) -> list[str]:
     data = spec.get("data")
-    parts = data.get("train") or data.get("eval") if isinstance(data, dict) else None
+    parts = None
+    if isinstance(data, dict):
+        # An evaluation has training data by default, which it never looks at.
+        evaluates = spec.get("kind") == "evaluate"
+        parts = data.get("eval") if evaluates else data.get("train") or data.get("eval")
     names = [str(part.get("source", "")) for part in parts or [] if isinstance(part, dict)]
+    if spec.get("kind") == "evaluate":
+        names = [name for name in names if not _ID.fullmatch(name)]
     return [name.rstrip("/").rpartition("/")[2] or name for name in dict.fromkeys(names)][:2]
 
 

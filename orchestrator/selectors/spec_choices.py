@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.models import Checkpoint, Dataset, External, Run, State
+from orchestrator.selectors.datasets import datasets_chosen_from
 from orchestrator.selectors.externals import external_get, where_words
 from orchestrator.selectors.knob_text import number_text
 from orchestrator.selectors.spec_schema import built_in_sources
@@ -60,8 +61,7 @@ def data_choices() -> dict[str, list[Choice]]:
         for entry in built_in_sources().values()
     ]
     uploaded = [
-        Choice(one.pk, f"{one.name} · {one.rows} rows")
-        for one in Dataset.objects.order_by("-created")[:_MOST]
+        Choice(one.pk, f"{one.name} · {one.rows} rows") for one in datasets_chosen_from()[:_MOST]
     ]
     found = {"Built in": built_in, "Uploaded": uploaded}
     return {heading: choices for heading, choices in found.items() if choices}

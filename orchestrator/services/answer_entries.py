@@ -29,19 +29,19 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 def answer_read(event: dict[str, Any]) -> dict[str, Any]:
     """An answer, and in `scores` what each scorer made of it, by the scorer's digest."""
-    ids = _token_ids(event)
+    ids = token_ids_read(event)
     reason = event.get("finish_reason") or ""
     if reason not in REASONS:
         raise ValueError(f"finish_reason is {shown(reason)!r}; it must be stop, length or empty")
     return {
         "item": _digest(event, "item"),
         "index": _index(event),
-        "text": _text(event, "text"),
+        "text": text_read(event, "text"),
         "token_ids": ids,
-        "logps": _logps(event, len(ids)),
+        "logps": logps_read(event, len(ids)),
         "tokens": min(integer({"tokens": len(ids), **event}, "tokens"), TOKEN_END - 1),
         "finish_reason": reason,
-        "problem": _text(event, "problem")[:PROBLEM_MOST],
+        "problem": text_read(event, "problem")[:PROBLEM_MOST],
         "scores": _scores(event),
     }
 
@@ -52,8 +52,8 @@ def reading_read(event: dict[str, Any]) -> dict[str, Any]:
         "item": _digest(event, "item"),
         "index": _index(event),
         "author": _digest(event, "model"),
-        "logps": _logps(event),
-        "problem": _text(event, "problem")[:PROBLEM_MOST],
+        "logps": logps_read(event),
+        "problem": text_read(event, "problem")[:PROBLEM_MOST],
     }
 
 
@@ -63,7 +63,7 @@ def judgement_read(event: dict[str, Any]) -> dict[str, Any]:
     if outcome and outcome not in Outcome.values:
         known = ", ".join(Outcome.values)
         raise ValueError(f"outcome is {shown(outcome)!r}; it must be {known} or empty")
-    problem = _text(event, "problem")[:PROBLEM_MOST]
+    problem = text_read(event, "problem")[:PROBLEM_MOST]
     if bool(outcome) == bool(problem):
         raise ValueError("a judgement has either an outcome or a problem")
     repeat = integer({"repeat": 0, **event}, "repeat")
@@ -77,7 +77,7 @@ def judgement_read(event: dict[str, Any]) -> dict[str, Any]:
         "repeat": repeat,
         "outcome": outcome,
         "problem": problem,
-        "said": _text(event, "said")[:SAID_MOST],
+        "said": text_read(event, "said")[:SAID_MOST],
         "judge": _digest(event, "judge"),
     }
 
@@ -100,7 +100,7 @@ def _scores(event: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _score(label: str, score: dict[str, Any]) -> dict[str, Any]:
-    problem = _text(score, "problem")[:PROBLEM_MOST]
+    problem = text_read(score, "problem")[:PROBLEM_MOST]
     value = score.get("value")
     if value is None:
         return {"value": None, "problem": problem or "the scorer could not say"}
@@ -112,7 +112,8 @@ def _score(label: str, score: dict[str, Any]) -> dict[str, Any]:
     return {"value": number, "problem": ""}
 
 
-def _token_ids(event: dict[str, Any]) -> list[int]:
+def token_ids_read(event: dict[str, Any]) -> list[int]:
+    """The tokens of an answer."""
     ids = event.get("token_ids") or []
     if not isinstance(ids, list) or len(ids) > TOKENS_MOST:
         raise ValueError(f"token_ids must be a list of at most {TOKENS_MOST} whole numbers")
@@ -122,7 +123,7 @@ def _token_ids(event: dict[str, Any]) -> list[int]:
     return ids
 
 
-def _logps(event: dict[str, Any], count: int | None = None) -> list[float | str | None]:
+def logps_read(event: dict[str, Any], count: int | None = None) -> list[float | str | None]:
     """One for each token, or none at all."""
     if isinstance(event.get("logps"), list) and len(event["logps"]) > TOKENS_MOST:
         raise ValueError(f"logps must be a list of at most {TOKENS_MOST} numbers")
@@ -153,7 +154,8 @@ def _name(event: dict[str, Any], name: str, most: int) -> str:
     return value
 
 
-def _text(event: dict[str, Any], name: str) -> str:
+def text_read(event: dict[str, Any], name: str) -> str:
+    """The text in a field, "" where there is none; as PostgreSQL takes it."""
     value = event.get(name)
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{name} must be a text")

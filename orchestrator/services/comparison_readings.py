@@ -58,7 +58,7 @@ def _reader_launch(
         sampling=comparison.sampling,
         scorers=[],
         seed=comparison.seed,
-        name=f"{comparison.name}: {reader.name} reads"[:120],
+        name=f"{reader.name} reads"[:120],
     )
     spec["evaluation"] |= {"answers": "none", "readings": True}
     return run_create(owner=user, spec=spec, tags=[TAG])

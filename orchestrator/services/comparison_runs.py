@@ -78,7 +78,7 @@ def _arm_launch(comparison: Comparison, arm: Arm, user: User) -> Run | None:
         sampling=comparison.sampling,
         scorers=comparison.scorers,
         seed=comparison.seed,
-        name=f"{comparison.name}: {arm.name}"[:120],
+        name=f"{arm.name} answers"[:120],
     )
     try:
         return run_create(owner=user, spec=spec, tags=[TAG])
@@ -149,7 +149,7 @@ def rows_store(rows: Sequence[dict[str, Any]], name: str, user: User) -> Dataset
     """Rows as a dataset, which nodes fetch like any other; equal rows are one file."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     file = ContentFile(text.encode(), name="rows.jsonl")
-    return dataset_upload(owner=user, file=file, name=name[:120])
+    return dataset_upload(owner=user, file=file, name=name[:120], made_for="comparison")
 
 
 def _scorers_refresh(comparison: Comparison) -> None:

@@ -13,6 +13,7 @@ from orchestrator.services.comparison_orders import name_checked, order_checked
 from orchestrator.services.comparison_readings import comparison_read
 from orchestrator.services.comparison_runs import comparison_launch, runs_live
 from orchestrator.services.event_fields import text_storable
+from orchestrator.services.judges import judges_checked, judges_first
 from orchestrator.services.promotions import rule_checked
 from orchestrator.services.runs import run_stop
 
@@ -37,11 +38,12 @@ def comparison_create(
     seed: int = 0,
     name: str = "",
     promotion: dict[str, Any] | None = None,
+    judges: Sequence[dict[str, Any]] = (),
     comparison_id: str | None = None,
 ) -> Comparison:
     """Make a comparison and launch what is missing of its answers.
 
-    Raises SpecError that names the fields of the order: `checkpoints.1`, `prompts.0.source`, `scorers`, …
+    Raises SpecError that names the fields of the order: `checkpoints.1`, `prompts.0.source`, `judges.0.url`, …
     """
     order = order_checked(
         checkpoints=checkpoints,
@@ -52,6 +54,7 @@ def comparison_create(
         name=name,
     )
     rule = rule_checked(promotion or {}, order.scorers)
+    asked = judges_checked(judges)
     with transaction.atomic():
         comparison = Comparison.objects.create(
             **({"pk": comparison_id} if comparison_id else {}),
@@ -68,6 +71,8 @@ def comparison_create(
         Arm.objects.bulk_create(
             [_arm(comparison, place, model) for place, model in enumerate(order.models)]
         )
+        comparison.judges = judges_first(comparison, asked)
+        comparison.save(update_fields=["judges"])
         comparison_launch(comparison_id=comparison.pk, user=owner)
     return comparison
 

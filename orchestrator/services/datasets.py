@@ -39,7 +39,12 @@ class TooLarge(ValueError):
 
 
 def dataset_upload(
-    *, owner: User, file: Any, name: str = "", mapping: Mapping[str, str] | None = None
+    *,
+    owner: User,
+    file: Any,
+    name: str = "",
+    mapping: Mapping[str, str] | None = None,
+    made_for: str = "",
 ) -> Dataset:
     """Store an uploaded file and what is known of it; the existing row when name and content are known.
 
@@ -65,6 +70,7 @@ def dataset_upload(
             "mapping": mapping_checked(mapping or {}, list(looked.columns)),
             "facts": looked.facts,
             "preview": looked.preview,
+            "made_for": made_for,
         }
         with transaction.atomic():
             _lock(sha256)

@@ -22,6 +22,7 @@ from orchestrator.services.event_fields import (
     text,
     text_storable,
 )
+from orchestrator.services.played import played_read
 from trainer.events import JOURNALS, number_decode
 from trainer.spans import LABEL_LENGTH, LINE_SPANS_MOST
 
@@ -32,8 +33,9 @@ TIME_END = 1e11  # seconds; year 5138
 
 FACTS = frozenset({"status", "checkpoint", "alert", "heartbeat"})
 """Events that change what is known of the run; `services.outcomes` applies them."""
-OF_ANSWERS = ("answer", "reading", "judgement")
-"""Events of an evaluation; `services.answers` stores them where the run works for a comparison."""
+OF_ANSWERS = ("answer", "reading", "judgement", "played")
+"""Events of an evaluation, which `services.answers` stores where the run works for a comparison, and of a
+playground (`services.played`)."""
 
 
 class PushError(ValueError):
@@ -63,6 +65,7 @@ class Push:
     answers: list[dict[str, Any]] = field(default_factory=list)
     readings: list[dict[str, Any]] = field(default_factory=list)
     judgements: list[dict[str, Any]] = field(default_factory=list)
+    played: list[dict[str, Any]] = field(default_factory=list)
     expect_next_in: float | None = None
     """The newest promise that came with metrics."""
 
@@ -117,6 +120,8 @@ def _of_answers(push: Push, source: str, kind: str, event: dict[str, Any]) -> No
         push.answers.append(answer_read(event))
     elif kind == "reading":
         push.readings.append(reading_read(event))
+    elif kind == "played":
+        push.played.append(played_read(event))
     else:
         push.judgements.append(judgement_read(event))
 

@@ -17,6 +17,7 @@ from orchestrator.services.answers import answers_store
 from orchestrator.services.entries import PushError, push_read
 from orchestrator.services.hints import hint
 from orchestrator.services.outcomes import events_apply
+from orchestrator.services.played import played_store
 from orchestrator.services.points import chunk_store
 from orchestrator.services.stream_health import pushes_counted
 from trainer.events import JOURNALS, number_encode
@@ -64,6 +65,7 @@ def _apply(run_id: str, attempt: int, source: str, push: Push, first: int, count
             return Ack(stream.cursor, False, want_of(run, attempt))
         _rows_store(run_id, attempt, source, push)
         answers_store(run_id=run_id, push=push)
+        played_store(run_id=run_id, push=push)
         if push.facts or not _in_touch(run):
             events_apply(run=run, attempt=attempt, source=source, events=push.facts)
         _newest_note(run, attempt, push)

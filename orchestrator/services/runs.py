@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from orchestrator.models import Checkpoint, Dataset, Desired, Process, Run, State
-from orchestrator.selectors.externals import external_named
+from orchestrator.selectors.externals import external_named, models_of
 from orchestrator.selectors.inputs import data_sources
 from orchestrator.selectors.removals import is_being_deleted
 from orchestrator.services.dispatch import schedule_soon
@@ -61,9 +61,6 @@ PATCHABLE = frozenset(
         "promotion",
     }
 )
-NO_PLAYGROUNDS = (
-    "a server cannot ask a playground anything yet; run it with `python -m trainer run`"
-)
 PLACED_BY = frozenset({"priority", "preemptible"})
 """What changes the plan."""
 
@@ -88,9 +85,6 @@ def run_create(
     """
     rules = policy_checked(policy or {})
     parsed = spec_parse(spec)
-    if parsed.kind == "play":
-        # Its prompts have no road from here to a node: it would load two models, wait, and end.
-        raise SpecError([Problem(path="kind", message=NO_PLAYGROUNDS)])
     stored = parsed.model_dump(mode="json")
     _mappings_apply(stored)
     waits_for = _named_things_exist(stored)
@@ -238,25 +232,36 @@ def _named_things_exist(spec: dict[str, Any]) -> Run | None:
     """Check the ids in a spec; return the run that this one waits for."""
     problems: list[Problem] = []
     waits_for = None
-    for part in ("model", "reference"):
-        name = spec[part]["name"]
+    for path, name in models_of(spec).items():
+        message = ""
         if name.startswith(RUN_PREFIX):
             parent = Run.objects.filter(pk=name.removeprefix(RUN_PREFIX)).first()
             waits_for = waits_for or parent
             if parent is None or is_being_deleted(parent.pk):
-                problems.append(Problem(path=f"{part}.name", message=f"there is no {name}"))
+                message = f"there is no {name}"
         elif name.startswith(CHECKPOINT_PREFIX) and not _checkpoint_exists(name):
-            problems.append(
-                Problem(path=f"{part}.name", message=f"there is no {name}, or its files are gone")
-            )
-        elif name.startswith(EXTERNAL_PREFIX) and (message := external_problem(name)):
-            problems.append(Problem(path=f"{part}.name", message=message))
+            message = f"there is no {name}, or its files are gone"
+        elif name.startswith(EXTERNAL_PREFIX):
+            message = external_problem(name) or _revision_lost(path, name)
+        if message:
+            problems.append(Problem(path=path, message=message))
     if not problems:
         problems += _revisions_apply(spec)
     problems += _datasets_missing(spec)
     if problems:
         raise SpecError(problems)
     return waits_for
+
+
+def _revision_lost(path: str, name: str) -> str:
+    """Why a playground cannot load a hub model that is registered at a revision; "" where that is none."""
+    external = external_named(name) if path.startswith("play.") else None
+    if external is None or not external.revision:
+        return ""
+    return (
+        f"{name} ({external.name}) is registered at the revision {external.revision}, and a playground loads "
+        "hub models as they are now; download it and register the folder"
+    )
 
 
 def _checkpoint_exists(name: str) -> bool:

@@ -169,7 +169,9 @@ def percent(part: float, whole: float) -> float:
 
 @register.filter
 def share(value: float) -> str:
-    """A part of a whole, in percent: "62 %", "0.4 %"."""
+    """A part of a whole, in percent: "62 %", "0.4 %", "99.6 %"; what is not all is never "100 %"."""
+    if 0.99 < value < 1:
+        return f"{math.floor(1000 * value) / 10:.1f} %"
     return f"{100 * value:.0f} %" if not 0 < value < 0.0095 else f"{100 * value:.1g} %"
 
 

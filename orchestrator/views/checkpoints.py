@@ -18,7 +18,7 @@ from orchestrator.models import Role, Run, Stage
 from orchestrator.selectors import checkpoint_rows
 from orchestrator.selectors.checkpoint_needs import children_of, needs_of
 from orchestrator.selectors.checkpoint_search import Asked
-from orchestrator.selectors.checkpoints import changes_of, checkpoint_get
+from orchestrator.selectors.checkpoints import changes_of, checkpoint_get, oldest_first
 from orchestrator.selectors.comparisons import comparisons_list
 from orchestrator.selectors.external_facts import size_words
 from orchestrator.selectors.externals import externals_list, where_words
@@ -106,7 +106,8 @@ def _asked(request: HttpRequest) -> Asked:
 def compare(request: HttpRequest) -> HttpResponse:
     """Go to the comparison of the selected models."""
     models = [name for name in request.GET.getlist("with") if MODEL.fullmatch(name)]
-    address = compare_address(models)
+    # A list shows the newest first; what was there first is the baseline.
+    address = compare_address(oldest_first(models))
     if address is None:
         raise Http404("there is no page that compares models")
     return redirect(address)

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from orchestrator.models import Dataset, Role
+from orchestrator.models import Role
 from orchestrator.selectors.comparison_evidence import Unit, comparison_evidence
 from orchestrator.selectors.comparison_figures import forest, passes
 from orchestrator.selectors.comparison_sheet import sheet_of
@@ -26,6 +26,8 @@ from orchestrator.selectors.comparisons import (
     parts_of,
     scorers_of,
 )
+from orchestrator.selectors.datasets import datasets_chosen_from
+from orchestrator.selectors.judge_figures import judges_shape
 from orchestrator.services import comparisons, evaluation_sets
 from orchestrator.views.query import query_text, query_whole
 from trainer.spec import SpecError
@@ -65,7 +67,17 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_GET
 def verdict(request: HttpRequest, comparison_id: str) -> HttpResponse:
     """What the scores say."""
-    comparison = comparison_or_404(comparison_id)
+    return verdict_page(request, comparison_or_404(comparison_id))
+
+
+def verdict_page(
+    request: HttpRequest,
+    comparison: Comparison,
+    *,
+    draft: dict[str, Any] | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    """The verdict; `draft` is a form for a judge that is not accepted yet."""
     context = head(request, comparison, "verdict")
     unit: Unit = "recipes" if request.GET.get("unit") == "recipes" else "arms"
     try:
@@ -83,8 +95,10 @@ def verdict(request: HttpRequest, comparison_id: str) -> HttpResponse:
         "forest": forest(evidence) if evidence["findings"] else None,
         "passes": passes(evidence),
         "labels": list(scorers_of(comparison)),
+        "judges": judges_shape(comparison, context["progress"]),
+        "draft": draft or {},
     }
-    return render(request, "compare/verdict.html", context)
+    return render(request, "compare/verdict.html", context, status=status)
 
 
 @require_GET
@@ -178,7 +192,7 @@ def head(request: HttpRequest, comparison: Comparison, tab: str) -> dict[str, An
 
 def sets_to_add_to() -> Any:
     """Datasets that prompts can be added to, the newest first."""
-    return Dataset.objects.order_by("-created").only("pk", "name", "rows")[:SETS_SHOWN]
+    return datasets_chosen_from().only("pk", "name", "rows")[:SETS_SHOWN]
 
 
 def page_wanted(request: HttpRequest) -> int:

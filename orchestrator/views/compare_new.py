@@ -81,10 +81,12 @@ def upload(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, draft: Draft, status: int = 200) -> HttpResponse:
+    models = spec_choices.model_choices()
     context = {
         "draft": draft,
         "scorer_types": comparison_form.scorer_choices(),
-        "models": spec_choices.model_choices(),
+        "models": models,
+        "model_names": {one.value: one.label for some in models.values() for one in some},
         "data": spec_choices.data_choices(),
         "may_launch": request.user.has_role(Role.OPERATOR),
     }

@@ -72,7 +72,15 @@ def side(request: HttpRequest, comparison_id: str) -> HttpResponse:
     for item in context["shown"]:
         item["kl"] = kl_of(told, item)
     context["readings"] = told
+    context["play"] = _models(comparison, context["a"], context["b"])
     return render(request, "compare/side.html", context)
+
+
+def _models(comparison: Comparison, *names: str) -> str:
+    """These arms' models as the form of a playground takes them; "" for answers that came from a file."""
+    models = dict(comparison.arms.values_list("name", "model"))
+    found = [models.get(name, "") for name in names]
+    return "" if comparison.imported or not all(found) else ",".join(found)
 
 
 @require_GET

@@ -15,7 +15,13 @@ from django.views.decorators.http import require_GET, require_POST
 from orchestrator.models import Role
 from orchestrator.selectors.dataset_rows import column_cards, preview_rows
 from orchestrator.selectors.dataset_serves import services_of
-from orchestrator.selectors.datasets import dataset_get, datasets_list, runs_in_progress, runs_using
+from orchestrator.selectors.datasets import (
+    dataset_get,
+    datasets_list,
+    datasets_made,
+    runs_in_progress,
+    runs_using,
+)
 from orchestrator.services import datasets
 from orchestrator.uploads import upload_most, upload_too_large
 from orchestrator.views.query import query_text, query_whole
@@ -111,11 +117,14 @@ def _may_change(request: HttpRequest, dataset: Dataset) -> None:
 def _page(request: HttpRequest, status: int = 200, **more: Any) -> HttpResponse:
     q = query_text(request, "q")
     wanted = min(max(query_whole(request, "page") or 1, 1), PAGES_MOST)
-    found, count = datasets_list(q=q, page=wanted, per_page=PER_PAGE)
+    made = request.GET.get("made") == "1"
+    found, count = datasets_list(q=q, page=wanted, per_page=PER_PAGE, made=made)
     context = {
         "rows": [_row(one) for one in found],
         "count": count,
         "q": q,
+        "made": made,
+        "others": not made and datasets_made(),
         "pages": Paginator(range(count), PER_PAGE).get_page(wanted),
         "may_upload": request.user.has_role(Role.OPERATOR),
         "most": upload_most(),

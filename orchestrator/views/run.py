@@ -18,6 +18,7 @@ from orchestrator.selectors.promotion_line import promotion_fields, promotion_li
 from orchestrator.selectors.removals import is_being_deleted, was_deleted
 from orchestrator.selectors.run_advice import advice, cause_words, deadlines
 from orchestrator.selectors.run_words import method_chips, spec_of
+from orchestrator.selectors.run_work import HIDDEN
 from orchestrator.selectors.runs import run_shape
 from orchestrator.selectors.stalls import stall_shape
 from orchestrator.services import live_knobs, shelf
@@ -163,7 +164,8 @@ def _tabs(run: Run, shown: str) -> list[tuple[str, str]]:
     offered = {name: words for name, (words, _) in run_tabs.TABS.items()}
     if shown != "post-mortem" and not post_mortem_attempts(run):
         del offered["post-mortem"]
-    return list(offered.items())
+    hidden = HIDDEN.get(run.kind, set()) - {shown}
+    return [(name, words) for name, words in offered.items() if name not in hidden]
 
 
 @require_POST

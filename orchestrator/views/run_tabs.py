@@ -22,6 +22,7 @@ from orchestrator.selectors.queue import queue_length
 from orchestrator.selectors.run_seams import run_began, run_seams
 from orchestrator.selectors.run_spec import run_spec
 from orchestrator.selectors.run_words import chart_plan, chart_plans, spec_of
+from orchestrator.selectors.run_work import work_of
 from orchestrator.selectors.sample_groups import (
     GROUPS_PER_PAGE,
     groups_newest,
@@ -47,11 +48,12 @@ EVENTS_PER_PAGE = 100
 def overview(run: Run, request: HttpRequest) -> dict[str, Any]:
     """Is it learning, is it healthy, what does it say now."""
     spec = spec_of(run)
-    mortem = post_mortem_newest(run)
+    mortem, work = post_mortem_newest(run), work_of(run)
     return {
         **(_mortem(run, mortem) if mortem else {}),
-        "plans": chart_plans(spec),
-        "signs": signs_of(spec, run.latest),
+        "work": work,
+        "plans": [] if work else chart_plans(spec),
+        "signs": [] if work else signs_of(spec, run.latest),
         "seams": run_seams(run),
         "began": run_began(run),
         "groups": groups_newest(run=run),

@@ -7,24 +7,25 @@ from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
-from orchestrator.models import Comparison, Role
+from orchestrator.models import Role
 from orchestrator.selectors.ballot_pool import ballot_pool
 from orchestrator.selectors.datasets import datasets_list
 from orchestrator.selectors.rating_tables import blocks_shown, figure_of
 from orchestrator.selectors.ratings import ratings_shape
 from orchestrator.selectors.vote_room import room_of, voted_by
-from orchestrator.selectors.votes import comparison_get
 from orchestrator.services.ballots import may_vote
 from orchestrator.services.preferences import preferences_export
+from orchestrator.views.compare import comparison_or_404, head
 from trainer.spec import RUN_PREFIX
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
+
+    from orchestrator.models import Comparison
 
 SETS_SHOWN = 100
 TYPED_MOST = 1000
@@ -33,10 +34,10 @@ TYPED_MOST = 1000
 @require_GET
 def vote(request: HttpRequest, comparison_id: str) -> HttpResponse:
     """Two answers without names. The page itself holds none: it asks for a ballot."""
-    comparison = _comparison_or_404(comparison_id)
+    comparison = comparison_or_404(comparison_id)
     allowed = may_vote(request.user)
     context: dict[str, Any] = {
-        "comparison": comparison,
+        **head(request, comparison, "vote"),
         "allowed": allowed,
         "room": room_of(ballot_pool(comparison, request.user)),
         "voted": voted_by(comparison, request.user),
@@ -48,13 +49,13 @@ def vote(request: HttpRequest, comparison_id: str) -> HttpResponse:
 @require_GET
 def ratings(request: HttpRequest, comparison_id: str) -> HttpResponse:
     """Ratings, wins, and how far voters agree."""
-    return _ratings(request, _comparison_or_404(comparison_id))
+    return _ratings(request, comparison_or_404(comparison_id))
 
 
 @require_POST
 def preferences(request: HttpRequest, comparison_id: str) -> HttpResponse:
     """Make a data set of preference pairs."""
-    comparison = _comparison_or_404(comparison_id)
+    comparison = comparison_or_404(comparison_id)
     if not request.user.has_role(Role.OPERATOR):
         raise PermissionDenied("Only operators export votes as a data set.")
     typed = {name: request.POST.get(name, "")[:TYPED_MOST] for name in ("name", "runs")}
@@ -80,13 +81,6 @@ def preferences(request: HttpRequest, comparison_id: str) -> HttpResponse:
     return redirect("dataset", made.dataset.pk)
 
 
-def _comparison_or_404(comparison_id: str) -> Comparison:
-    comparison = comparison_get(comparison_id)
-    if comparison is None:
-        raise Http404("there is no such comparison")
-    return comparison
-
-
 def _ratings(
     request: HttpRequest, comparison: Comparison, status: int = 200, **more: Any
 ) -> HttpResponse:
@@ -95,7 +89,7 @@ def _ratings(
     here = reverse("comparison_ratings", args=[comparison.pk])
     sets, _ = datasets_list(per_page=SETS_SHOWN)
     context = {
-        "comparison": comparison,
+        **head(request, comparison, "ratings"),
         "found": found,
         "blocks": blocks_shown(found),
         "figures": {kind: figure_of(found[kind]) for kind in ("people", "models")},

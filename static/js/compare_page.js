@@ -9,6 +9,7 @@ const SERIES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B58900", "#56B4E9"
 
 confirmForms(document);
 keepProgress(document.querySelector("[data-progress]"));
+keepJudges(document.querySelector("[data-judges]"));
 for (const form of document.querySelectorAll("form[data-auto]")) form.addEventListener("change", () => form.requestSubmit());
 for (const bar of document.querySelectorAll("[data-width]")) bar.style.width = `${bar.dataset.width}%`;
 addEventListener("DOMContentLoaded", drawFigures);
@@ -26,6 +27,17 @@ function keepProgress(element) {
     if (state.dataset.comparisonState !== before && "resting" in state.dataset) location.reload();
   });
   setInterval(part.refresh, EVERY);
+}
+
+/** While a judge works or waits, what it has said so far. */
+function keepJudges(element) {
+  const alive = () => element.querySelector('[data-judge-live], [data-judge-state="waiting"], [data-judge-state="running"]');
+  if (!element || !alive()) return;
+  const part = partView(element, () => {
+    confirmForms(element);
+    if (!alive()) clearInterval(timer);
+  });
+  const timer = setInterval(part.refresh, EVERY);
 }
 
 function drawFigures() {

@@ -16,7 +16,7 @@ export function cells(reading) {
 }
 
 /** A token as text where that is known, its id where not; space and line ends made visible. */
-const shown = (text, id) => (text === "" ? `#${id}` : text.replaceAll("\n", "↵").replaceAll(" ", "·"));
+export const shown = (text, id) => (text === "" ? `#${id}` : text.replaceAll("\n", "↵").replaceAll(" ", "·"));
 
 /** What is said of a reading above its cells. */
 export function headline(reading) {

@@ -1,6 +1,7 @@
 /** The vote page: one pair at a time, by button or key. It learns who wrote what from the answer to the vote. */
 import { ballotBox } from "./ballots.js";
 import { figure } from "./format.js";
+import { csrfToken } from "./rest.js";
 import { keyAct } from "./vote_keys.js";
 
 const SIDES = ["left", "right"];
@@ -8,8 +9,7 @@ const CHOSEN = { left: "You chose answer 1", right: "You chose answer 2", tie: "
 
 const root = document.querySelector("[data-vote]");
 const part = (name, within = root) => within.querySelector(`[data-${name}]`);
-const csrf = JSON.parse(document.body.getAttribute("hx-headers"))["X-CSRFToken"];
-const box = ballotBox(root.dataset, csrf);
+const box = ballotBox(root.dataset, csrfToken());
 const buttons = [...root.querySelectorAll("[data-outcome]")];
 let ballot = null;
 let vote = null;

@@ -16,9 +16,10 @@ import pytest
 from orchestrator.data_dir import PROJECT_DIR
 from tests.browser.served import Served
 from tests.browser.test_demo import until
+from tests.trainer.judges import JudgeServer, Said, completion, user_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
@@ -37,7 +38,7 @@ SPEC = {
     "batch": {"prompts_per_step": 64},
     "budget": {"max_steps": 60},
     "evaluation": {"every_steps": 0},
-    "checkpoint": {"every_steps": 2, "keep_last": 40},
+    "checkpoint": {"every_steps": 6, "keep_last": 40},
 }
 STATE = "document.querySelector('[data-comparison-state]').dataset.comparisonState"
 
@@ -63,6 +64,22 @@ class Rest:
         with urllib.request.urlopen(request) as answer:
             content = answer.read()
         return json.loads(content) if "json" in answer.headers["Content-Type"] else content
+
+
+def rates(body: dict[str, Any]) -> Said:
+    """The best rating for digits in order, else the worst."""
+    text = user_text(body)
+    said = re.search(r"<answer>\n(.*)\n</answer>", text, re.DOTALL)
+    digits = re.search(r"\d+", text)
+    assert said and digits, text
+    return completion(f"[[{10 if said[1].strip() == ''.join(sorted(digits[0])) else 1}]]")
+
+
+def settled(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 90
+    while not is_so():
+        assert time.monotonic() < end, "nothing came of it"
+        time.sleep(1)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +139,7 @@ def test_the_form_makes_a_comparison_that_becomes_ready_by_itself(
         "document.querySelectorAll('[data-figure] .errorbars, [data-figure] .errorbar').length > 0",
     )
     verdict = page.locator(".verdict").inner_text()
-    assert "step 60" in verdict and "step 2" in verdict and "24 prompts" in verdict
+    assert "step 60" in verdict and re.search(r"step 6\b", verdict) and "24 prompts" in verdict
     assert "One training seed" in verdict
     until(page, "document.querySelectorAll('[data-figure=passes] .scatterlayer path').length > 1")
 
@@ -162,7 +179,7 @@ def test_models_read_each_others_answers(page: Page) -> None:
         page.wait_for_timeout(1000)
         page.goto(side)
     first = page.locator("[data-side=b] .reading").first
-    assert "Read by sorter, step 2" in first.inner_text()
+    assert "Read by sorter, step 6" in first.inner_text()
     text = page.locator("[data-side=b] [data-text]").first.get_attribute("data-plain")
     cells = first.locator(".cell").evaluate_all("all => all.map((one) => one.textContent)")
     assert "".join(cells).replace("·", " ").startswith(text or "nothing"), "a character a token"
@@ -175,7 +192,7 @@ def test_what_was_lost_becomes_an_evaluation_set(page: Page) -> None:
     # What the first checkpoint solves is little: ask the other way round.
     page.select_option("select[name=a]", index=1)
     until(page, "location.search.includes('a=')", 10)
-    page.goto(page.url.split("?")[0] + "?" + "a=sorter, step 60&b=sorter, step 2")
+    page.goto(page.url.split("?")[0] + "?" + "a=sorter, step 60&b=sorter, step 6")
     boxes = page.locator("input[name=item]")
     assert boxes.count() > 0
     boxes.first.check()
@@ -197,6 +214,59 @@ def test_rest_makes_the_same_from_what_is_there(
     assert rest("/runs?kind=evaluate")["count"] == runs
     one, other = (rest(f"/comparisons/{made['id']}/evidence") for made in (first, second))
     assert one["findings"][0]["verdict"] == other["findings"][0]["verdict"]
+
+
+def test_a_judge_model_rates_each_answer_as_a_scorer(
+    page: Page, rest: Rest, checkpoints: list[str]
+) -> None:
+    first = rest("/comparisons")["items"][-1]
+    order = {key: first[key] for key in ("prompts", "sampling", "seed")}
+    order["scorers"] = [one["knobs"] for one in first["scorers"]]
+    with JudgeServer(rates) as server:
+        order["scorers"].append({"type": "llm-judge", "url": server.url, "model": "rater"})
+        made = rest("/comparisons", {"checkpoints": checkpoints, **order})["id"]
+        settled(lambda: rest(f"/comparisons/{made}")["state"] == "ready")
+        assert len(server.asked) == 24 * 4 * 2
+    exact, rated = (
+        rest(f"/comparisons/{made}/evidence?scorer={label}")
+        for label in ("exact-match", "llm-judge")
+    )
+    means = [[arm["mean"] for arm in found["arms"]] for found in (exact, rated)]
+    assert means[0] == pytest.approx(means[1]) and max(means[0]) > 0
+
+
+def test_judges_swap_and_failures_are_told(page: Page, rest: Rest, up: Served) -> None:
+    """One likes the first answer, which a swap takes out; one talks nonsense."""
+    made = rest("/comparisons")["items"][0]["id"]
+    path = f"/comparisons/{made}/judges"
+
+    def wait(*states: str) -> list[dict[str, Any]]:
+        settled(lambda: tuple(one["state"] for one in rest(path)["items"]) == states)
+        return list(rest(path)["items"])
+
+    with (
+        JudgeServer(lambda body: completion("The first.\n[[A]]")) as liker,
+        JudgeServer(lambda body: completion("Both are delightful.")) as babbler,
+    ):
+        judge = {"url": liker.url, "model": "first-liker"}
+        rest(path, {**judge, "swap": False})
+        rest(path, {"url": babbler.url, "model": "babbler"})
+        once, nonsense = wait("ready", "failed")
+        pairs = once["pairs"]["wanted"]
+        assert len(liker.asked) == pairs > 50
+        assert once["findings"][0]["verdict"]["word"] == "worse", "the baseline was shown first"
+        rest(path, judge)
+        both, _ = wait("ready", "failed")
+        assert len(liker.asked) == 2 * pairs, "one order was there already"
+    assert both["order"]["share"] == both["first"]["share"] == both["findings"][0]["tie"]["share"]
+    assert both["order"]["share"] == 1
+    assert both["findings"][0]["verdict"]["word"] not in ("better", "worse")
+    assert nonsense["pairs"]["failed"] == nonsense["pairs"]["wanted"] == pairs
+    assert list(nonsense["why"]) == ["the judge's last line is no verdict"]
+    page.goto(f"{up.url}/compare/{made}/")
+    shown = page.locator(".judges").inner_text()
+    assert re.search(r"The order decided\s+100 %", shown)
+    assert "got no verdict: missing, never a tie" in shown
 
 
 def test_the_report_opens_without_a_server(rest: Rest, chromium: Browser, tmp_path: Path) -> None:
@@ -224,3 +294,46 @@ def test_it_works_on_a_phone(page: Page, rest: Rest, up: Served) -> None:
         page.goto(f"{up.url}/compare/{path}")
         page.wait_for_timeout(300)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def test_both_answer_in_a_playground_and_a_blend_of_one_alone_is_that_one(
+    page: Page, up: Served, rest: Rest, checkpoints: list[str]
+) -> None:
+    made = rest("/playgrounds", {"models": checkpoints})
+    path = f"/playgrounds/{made['id']}"
+    asked = []
+    for weight in (0, 1):
+        question = {"prompt": "sort 97825 = ", "samples": 3, "max_new_tokens": 8}
+        blend = {"voices": ["a", "b", "blend"], "blend": {"mode": "mix", "weight": weight}}
+        asked.append(rest(f"{path}/questions", question | blend)["id"])
+    end = time.monotonic() + 120
+    while True:
+        found = rest(f"{path}/questions")["questions"]
+        if all(one["state"] == "answered" for one in found):
+            break
+        assert time.monotonic() < end, (rest(path), found)
+        time.sleep(0.2)
+    assert [one["id"] for one in found] == asked
+    for one, same in zip(found, ("a", "b"), strict=True):
+        said = {voice: [] for voice in ("a", "b", "blend")}
+        for answer in one["answers"]:
+            assert answer["text"] == "".join(token["text"] for token in answer["tokens"])
+            said[answer["voice"]].append([token["id"] for token in answer["tokens"]])
+        assert said["blend"] == said[same] and len(said["a"]) == 3
+    assert found[0]["answers"][0]["tokens"] == found[1]["answers"][0]["tokens"], "the same draws"
+    assert rest(path)["ready"]
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(f"{up.url}/compare/play/{made['id']}/")
+    page.locator("[data-asked] .answer-arm").nth(3).wait_for()
+    page.locator("#prompt").fill("sort 31250 = ")
+    page.locator("#prompt").press("Control+Enter")
+    until(page, "document.querySelectorAll('.asked:first-child .given pre').length === 3", 10)
+    page.locator("[data-weight='3']").click()
+    until(page, "document.querySelectorAll('.asked:first-child .given').length === 4", 10)
+    page.get_by_role("button", name="Tokens").click()
+    until(page, "document.querySelectorAll('.asked:first-child .cell').length > 8", 10)
+    rest(f"{path}/stop", {})
+    while not (now := rest(path))["over"]:
+        assert time.monotonic() < end, now
+        time.sleep(0.2)
+    assert now["state"] == "stopped"

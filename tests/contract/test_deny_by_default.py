@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from channels.testing import WebsocketCommunicator
 from django.apps import apps
+from django.db import connection
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
@@ -21,6 +22,7 @@ from orchestrator.models import (
     ApiToken,
     Attempt,
     Checkpoint,
+    Comparison,
     Dataset,
     External,
     GoldMark,
@@ -30,8 +32,12 @@ from orchestrator.models import (
     User,
 )
 from orchestrator.routing import websocket_urlpatterns
+from orchestrator.selectors.judges import Judge
+from orchestrator.services.judges import judge_checked
 from orchestrator.services.tokens import api_token_create, digest_of
 from tests.orchestrator.compared import compared, voted
+from tests.orchestrator.playing import playground_ready
+from trainer.answering import judge_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +64,7 @@ OPEN_TO_VIEWERS = {
 
 MADE_BY_OPERATORS = re.compile(
     r"POST /api/(runs|datasets|externals|runs/\w+/(clone|fork)|comparisons|comparisons/import"
-    r"|comparisons/\w+/(ballots|votes|preferences|evaluation-set))"
+    r"|comparisons/\w+/(ballots|votes|preferences|evaluation-set)|playgrounds)"
 )
 """What an operator may do without owning anything: make something new, and vote."""
 NEW_FROM_OLD = ("/clone", "/fork")
@@ -78,7 +84,7 @@ RUN_VERBS = (
     *("stop", "pause", "resume", "retry", "archive", "unarchive", "delete", "save", "evaluate"),
 )
 NODE_VERBS = ("drain", "undrain", "cordon", "uncordon", "change", "renew", "revoke", "remove")
-COMPARISON_VERBS = ("read",)
+COMPARISON_VERBS = ("read", "ask", "again")
 VERBS = (*RUN_VERBS, *NODE_VERBS, *COMPARISON_VERBS)
 """What pages ask of runs, nodes and comparisons."""
 
@@ -121,15 +127,22 @@ def values(people: dict[str, User]) -> dict[str, str]:
         columns=["prompt"],
     )
     comparison = compared(ada)
+    # Its judge is at work elsewhere, as far as anybody knows.
+    knobs = judge_checked({"url": "http://127.0.0.1:9/v1", "model": "wise"})
+    judge = Judge(judge_digest(knobs), knobs, (("base", "tuned"),), begun="2026-01-01T00:00:00Z")
+    Comparison.objects.filter(pk=comparison.pk).update(judges=[judge.plain()])
     vote = voted(comparison, ada, 0, "left")
     ends = {"better": vote.left, "worse": vote.right}
     mark = GoldMark.objects.create(comparison=comparison, item=vote.item, by=ada, **ends)
     external = External.objects.create(name="e", kind="hub", source="NAME/MODEL", owner=ada)
+    playground = playground_ready(ada, node, ["one", "two"])
     api_token_create(user=ada)
     return TOKENS_OF_ROUTES | {
         "comparison_id": comparison.pk,
+        "digest": judge.digest,
         "vote_id": str(vote.pk),
         "mark_id": str(mark.pk),
+        "playground_id": playground.pk,
         "run_id": run.pk,
         "checkpoint_id": checkpoint.pk,
         "dataset_id": dataset.pk,
@@ -160,14 +173,20 @@ def url_of(route: str, values: dict[str, str]) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", lambda match: values[match[1]], route)
 
 
-def rows() -> dict[str, list[Any]]:
-    """Every row of the project's tables but those of people's own business."""
-    models = [model for model in apps.get_app_config("orchestrator").get_models()]
-    return {
-        model.__name__: sorted(map(repr, model.objects.values_list()))
-        for model in models
+def rows() -> dict[str, str]:
+    """Table -> a digest of its rows, for all tables of the project but those of people's own business.
+
+    One question for all of them: it is put after each of many hundred requests.
+    """
+    tables = [
+        model._meta.db_table
+        for model in apps.get_app_config("orchestrator").get_models(include_auto_created=True)
         if model not in OWN_BUSINESS
-    }
+    ]
+    one = "SELECT '{0}', md5(coalesce(string_agg(t::text, chr(10) ORDER BY t::text), '')) FROM \"{0}\" t"
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join(one.format(table) for table in tables))
+        return dict(cursor.fetchall())
 
 
 def ask(client: Client, method: str, url: str, values: dict[str, str]) -> int:
@@ -185,7 +204,8 @@ def ask(client: Client, method: str, url: str, values: dict[str, str]) -> int:
         return int(client.get(url).status_code)
     if url.startswith("/api/"):
         change = {"stage": "approved"} if "/checkpoints/" in url else {"name": "taken"}
-        body = json.dumps(change if method == "PATCH" else {})
+        asked = {"prompt": "x"} if url.endswith("/questions") else {}
+        body = json.dumps(change if method == "PATCH" else asked)
         return int(client.generic(method, url, body, "application/json").status_code)
     if method == "POST":
         return int(client.post(url, fields).status_code)
@@ -196,6 +216,15 @@ def signed_in(user: User) -> Client:
     client = Client(raise_request_exception=False)
     client.force_login(user)
     return client
+
+
+@pytest.mark.django_db
+def test_a_changed_row_is_seen(values: dict[str, str]) -> None:
+    """The tests below rest on it."""
+    before = rows()
+    Run.objects.update(name="another")
+    after = rows()
+    assert {table for table in after if after[table] != before[table]} == {"orchestrator_run"}
 
 
 @pytest.mark.django_db

@@ -76,11 +76,31 @@ def test_no_other_variable_can_be_named(name: str) -> None:
         ("http://user:key@host/v1", "no user, password"),
         ("http://host/v1?key=1", "no user, password, query"),
         ("http://host:99999/v1", "is no address"),
+        ("http://169.254.169.254/v1", "link-local or metadata"),
+        ("http://[fe80::1%25eth0]/v1", "link-local or metadata"),
+        ("http://[::ffff:169.254.169.254]/v1", "link-local or metadata"),
+        ("http://[fd00:ec2::254]/v1", "link-local or metadata"),
+        ("http://Metadata.google.internal./v1", "link-local or metadata"),
+        ("http://0.0.0.0:8001/v1", "link-local or metadata"),
     ],
 )
 def test_an_address_is_checked(url: str, fault: str) -> None:
     with pytest.raises(ValidationError, match=fault):
         service(url)
+
+
+def test_a_name_that_leads_to_a_metadata_address_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a name leads is looked at once it is connected: a second look-up could say something else."""
+    with JudgeServer(lambda body: completion("yes")) as judge:
+        monkeypatch.setattr(chat_service, "METADATA_ADDRESSES", frozenset({"127.0.0.1"}))
+        asked = service(judge.url.replace("127.0.0.1", "localhost"), retries=0)
+        with pytest.raises(
+            NoAnswer, match=r"localhost leads to 127\.0\.0\.1, which is a link-local"
+        ):
+            asked.say(ASK)
+    assert judge.paths == []
 
 
 def test_a_busy_service_is_asked_again() -> None:

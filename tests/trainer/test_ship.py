@@ -364,3 +364,26 @@ async def test_what_is_pinned_is_noted_beside_the_run_and_an_answer_without_it_c
     assert control_read(attempt.control).want == "stop", "a full disk keeps no order back"
     carrier._obey({"want": "stop", "pins": []})
     assert run.pins() == frozenset()
+
+
+async def test_what_a_playground_is_asked_is_noted_when_it_changes(attempt, monkeypatch):
+    carrier = ship.Ship(attempt, lambda sentence: None)
+    asked = [{"id": 1, "prompt": "x"}]
+    carrier._obey({"want": "run"})
+    assert not attempt.requests.exists(), "a training is asked nothing"
+    carrier._obey({"want": "run", "requests": asked})
+    stamp = attempt.requests.stat().st_mtime_ns
+    carrier._obey({"want": "run", "requests": asked})
+    carrier._obey({"want": "run"})
+    assert attempt.requests.stat().st_mtime_ns == stamp
+    assert json.loads(attempt.requests.read_text()) == {"requests": asked}
+
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ship, "write_atomic", full)
+        carrier._obey({"want": "run", "requests": []})
+    assert json.loads(attempt.requests.read_text()) == {"requests": asked}
+    carrier._obey({"want": "run", "requests": []})
+    assert json.loads(attempt.requests.read_text()) == {"requests": []}

@@ -93,10 +93,21 @@ def _of_item(item: Item, judge: Evaluator) -> Iterator[Question]:
         index = item.index(PAIRS, entry)
         names = (item.text(PAIRS, entry, "left"), item.text(PAIRS, entry, "right"))
         texts = (item.text(PAIRS, entry, "left_text"), item.text(PAIRS, entry, "right_text"))
+        said = {(item.text(PAIRS, told, "left"), told.get("repeat")) for told in _said(item, entry)}
         for one, other in ((0, 1), (1, 0))[: 2 if judge.swap else 1]:
             for repeat in range(judge.repeats):
+                if (names[one], repeat) in said:
+                    continue
                 pair = Pair(prompt, texts[one], texts[other], item.row, repeat)
                 yield Question(item, index, names[one], names[other], pair)
+
+
+def _said(item: Item, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """What of a pair was judged before: the side that was shown on the left, and which time it was."""
+    found = entry.get("said", [])
+    if not isinstance(found, list) or not all(isinstance(told, dict) for told in found):
+        raise ValueError(f"{item.where}: '{PAIRS}': 'said' must be a list of objects")
+    return found
 
 
 def _rulings(patience: Patience, judge: Evaluator, pairs: Sequence[Pair]) -> Sequence[Ruling]:

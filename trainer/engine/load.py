@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 transformers_logging.disable_progress_bar()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TOKENIZER_FILES = ("*token*", "*vocab*", "*.model", "*.tiktoken", "tekken.json")
+"""What a folder with a tokenizer holds at least one of, whichever kind it is."""
 
 
 def device_pick(gpus: int | str) -> torch.device:
@@ -90,6 +92,8 @@ def folder_load(name: str, spec: Model) -> tuple[Any, Any]:
         _realign(model)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if path.is_dir() and not any(any(path.glob(pattern)) for pattern in TOKENIZER_FILES):
+            reason = "it holds no tokenizer; copy the tokenizer's files there"
         raise ValueError(f"model.name: cannot load {name}: {reason}") from error
     return model, tokenizer
 

@@ -26,7 +26,7 @@ from trainer.engine.readings import room, token_logps
 from trainer.engine.sampler import SAMPLING_FACTOR, Sampling, sample
 from trainer.engine.scorer import is_scorer
 from trainer.engine.seeds import answer_keys
-from trainer.play import Question
+from trainer.play import READERS, Question
 from trainer.problems import problems_of
 from trainer.spec import spec_hash
 
@@ -43,8 +43,6 @@ LOOK_EVERY = 0.05
 """Seconds between looks at what is asked."""
 NAMES = ("a", "b", "base")
 """What the models of a playground are called, in the order of `play.models`."""
-READERS = ("a", "b")
-"""Under which models each answer is read."""
 
 Name = tuple[int, str, int]
 """Request, voice, number of the answer."""

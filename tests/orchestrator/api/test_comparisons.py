@@ -288,4 +288,5 @@ def test_the_document_describes_all_of_it(client: Client, vera: User, bearer: An
         "seed",
         "name",
         "promotion",
+        "judges",
     }

@@ -144,3 +144,18 @@ def test_what_is_pinned_is_known_before_the_trainer_starts(tmp_path):
     assert run.pins() == {20, 40}
     carried_out(tmp_path, order(None))
     assert run.pins() == frozenset(), "a server of an earlier version pins nothing"
+
+
+def test_the_models_of_a_playground_go_to_the_trainer_by_their_names(tmp_path):
+    folder = model_write(tmp_path / "base")
+    names = ["external:" + "e" * 12, "NAME/MODEL"]
+    words = with_model(None)
+    words["spec"] = {"kind": "play", "play": {"models": names}}
+    words["inputs"]["models"] = {names[0]: external(folder)}
+    found = carried_out(tmp_path / "d", words)
+    place = found.arguments.index("--play-path")
+    assert found.arguments[place + 1] == f"{names[0]}={folder}"
+    assert found.arguments.count("--play-path") == 1, "a hub id and a path stand for themselves"
+    words["inputs"]["models"] = {}
+    with pytest.raises(CannotPrepare, match=r"play.models.0: external:e+ is registered no more"):
+        carried_out(tmp_path / "e", words)

@@ -21,7 +21,9 @@ from orchestrator.models import (
     Vote,
 )
 from orchestrator.selectors.comparisons import comparison_get, comparison_progress, sampling_key
-from orchestrator.selectors.datasets import dataset_path
+from orchestrator.selectors.datasets import dataset_path, datasets_list
+from orchestrator.selectors.run_words import method_chips
+from orchestrator.selectors.spec_choices import data_choices
 from orchestrator.services.comparison_runs import comparison_launch
 from orchestrator.services.comparisons import (
     comparison_create,
@@ -47,6 +49,8 @@ from trainer.spec import SpecError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from django.test import Client
 
     from orchestrator.models import User
 
@@ -104,6 +108,24 @@ def test_it_makes_arms_items_and_one_run_an_arm(make: Callable[..., Comparison])
     evaluation = runs[0].spec["evaluation"]
     assert evaluation["answers"] == "all" and evaluation["samples_per_prompt"] == 3
     assert state(comparison) == "waiting"
+
+
+def test_the_rows_of_its_runs_are_none_of_peoples_datasets(
+    make: Callable[..., Comparison], vera: User, client: Client
+) -> None:
+    make()
+    (own,) = datasets_list()[0]
+    assert own.name == "d"
+    assert {one.name for one in datasets_list(made=True)[0]} > {"d"}
+    made = Dataset.objects.exclude(pk=own.pk)
+    choices = [choice.value for some in data_choices().values() for choice in some]
+    assert own.pk in choices and not {one.pk for one in made} & set(choices)
+    client.force_login(vera)
+    page = client.get("/datasets/").text
+    assert "that comparisons gave their own runs" in page and made[0].pk not in page
+    assert made[0].pk in client.get("/datasets/?made=1").text
+    run = Run.objects.filter(kind="evaluate").order_by("pk")[0]
+    assert method_chips(run.spec) == ["Evaluation"], "it looks at no training data"
 
 
 def test_runs_answer_under_the_names_that_the_comparison_looks_for(

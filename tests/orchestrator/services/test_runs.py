@@ -61,12 +61,6 @@ def test_a_spec_that_cannot_run_is_refused_with_its_place(ada, change, path):
     assert not Run.objects.exists()
 
 
-def test_a_playground_that_nobody_could_ask_is_refused(ada):
-    with pytest.raises(SpecError, match="cannot ask a playground anything yet"):
-        run_create(owner=ada, spec={"kind": "play", "play": {"models": ["a", "b"]}})
-    assert not Run.objects.exists()
-
-
 def test_a_waiting_run_stops_at_once(launch, ada):
     run = run_stop(run_id=launch().pk, user=ada, message="typo")
     assert (run.state, run.cause, run.reason) == ("stopped", "user", "Stopped by ada: typo")

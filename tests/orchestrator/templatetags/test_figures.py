@@ -104,7 +104,12 @@ def test_an_uncertainty_is_only_shown_when_there_is_one() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0 %"), (1.0, "100 %"), (0.624, "62 %"), (0.0096, "1 %"), (0.004, "0.4 %")],
+    [
+        *((0.0, "0 %"), (1.0, "100 %"), (0.624, "62 %"), (0.0096, "1 %"), (0.004, "0.4 %")),
+        *((0.99, "99 %"), (0.996, "99.6 %"), (0.99999, "99.9 %")),
+    ],
 )
-def test_a_small_share_is_not_shown_as_none(value: float, text: str) -> None:
+def test_a_share_is_shown_neither_as_none_nor_as_all_of_it_when_it_is_not(
+    value: float, text: str
+) -> None:
     assert share(value) == text

@@ -201,6 +201,9 @@ def test_selected_ones_go_to_the_comparison_where_there_is_one(
         assert f'value="checkpoint:{pk}"' in page and "Compare selected" in page
         answer = browser.get("/checkpoints/compare/", query)
         assert answer["Location"].endswith(f"?with=checkpoint:{pk},external:{external.pk}")
+        both = [f"checkpoint:{one.pk}" for one in Checkpoint.objects.order_by("-created")]
+        answer = browser.get("/checkpoints/compare/", {"with": both})
+        assert answer["Location"].endswith(f"?with={','.join(reversed(both))}"), "the newest first"
         assert "Compare</a>" in browser.get(f"/externals/{external.pk}/").content.decode()
 
 

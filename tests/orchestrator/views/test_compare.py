@@ -241,3 +241,18 @@ def test_the_form_gives_a_promotion_rule(ada: User, browser_of: Any) -> None:
     browser_of(ada).post("/compare/new", form | fine)
     rule = {"better_on": "exact-match", "not_worse_on": "exact-match", "margin": 0.05}
     assert Comparison.objects.get().promotion == rule
+
+
+def test_the_form_says_what_its_models_are_called(ada: User, browser_of: Any) -> None:
+    saved = checkpoint_make(ada)
+    page = browser_of(ada).get(f"/compare/new?with=checkpoint:{saved.pk}").text
+    means = re.findall(r"data-means>([^<]*)<", page)
+    assert means[0].startswith(f"{saved.run.name} · step {saved.step}") and set(means[1:]) == {""}
+
+
+def test_the_report_page_says_how_answers_were_drawn(
+    made: Comparison, ada: User, browser_of: Any
+) -> None:
+    Comparison.objects.update(sampling={"samples": 4, "temperature": 0.7, "top_p": 0.9, "top_k": 0})
+    page = browser_of(ada).get(f"/compare/{made.pk}/report/").text
+    assert "<dd>4 samples a prompt, temperature 0.7, top_p 0.9</dd>" in page

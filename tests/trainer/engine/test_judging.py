@@ -97,6 +97,20 @@ def test_what_was_judged_is_not_asked_again(runs, written):
     assert timeless(judgements(runs, "run")) == calm
 
 
+def test_what_the_rows_say_was_judged_is_not_asked(runs, written):
+    rows = json.loads(json.dumps(ROWS))
+    rows[0]["_pairs"][0]["said"] = [{"left": "warm start", "repeat": 0}]
+    rows[1]["_pairs"][0]["said"] = [{"left": s, "repeat": 0} for s in ("warm start", "step 300")]
+    with JudgeServer(honest) as server:
+        runs.run("run", *judged_by(server.url), written(rows))
+    sides = [(e["item"], e["left"]) for e in judgements(runs, "run")]
+    assert sides == [
+        (item_digest(ROWS[0]), "step 300"),
+        (item_digest(ROWS[2]), "warm start"),
+        (item_digest(ROWS[2]), "step 300"),
+    ]
+
+
 def test_a_judge_that_is_not_there_is_bad_input(runs, written):
     assert runs.run("run", *judged_by("http://127.0.0.1:9/v1"), written(ROWS)) == 2
     end = runs.end("run")

@@ -136,3 +136,14 @@ def test_loaded_weights_lie_as_aligned_as_new_ones(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     loaded, _ = folder_load(str(tmp_path), Model())
     assert all(parameter.data_ptr() % 64 == 0 for parameter in loaded.parameters())
+
+
+def test_a_folder_without_a_tokenizer_is_told_so(tmp_path):
+    model = transformers.AutoModelForCausalLM.from_config(MODELS["llama"]())
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"model\.name: cannot load .*: it holds no tokenizer"):
+        folder_load(str(tmp_path), Model())
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot load") as caught:
+        folder_load(str(tmp_path), Model())
+    assert "no tokenizer" not in str(caught.value)

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("orchestrator", "0014_promotion")]
+    dependencies = [("orchestrator", "0017_judges")]
 
     operations = [
         migrations.AddField(
