@@ -206,6 +206,11 @@ def test_chosen_regressions_become_an_evaluation_set(
     assert (made.name, made.rows) == ("lost", 2)
     page = browser.post(f"/compare/{evil.pk}/keep/", {"name": "lost"}, follow=True).text
     assert "choose at least one prompt" in page
+    more = {"only": "3", "item": ["1", "4"], "dataset": made.pk}
+    browser.post(f"/compare/{evil.pk}/keep/", more)
+    assert Dataset.objects.exclude(pk=made.pk).get().rows == 3
+    regressions = browser.get(f"/compare/{evil.pk}/regressions/").text
+    assert regressions.count('name="only"') == regressions.count('name="item"') > 0
 
 
 def test_an_unreadable_file_is_told(ada: User, browser_of: Any) -> None:
