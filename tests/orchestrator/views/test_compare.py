@@ -206,7 +206,7 @@ def test_chosen_regressions_become_an_evaluation_set(
     assert (made.name, made.rows) == ("lost", 2)
     page = browser.post(f"/compare/{evil.pk}/keep/", {"name": "lost"}, follow=True).text
     assert "choose at least one prompt" in page
-    more = {"only": "3", "item": ["1", "4"], "dataset": made.pk}
+    more = {"only": "3", "item": ["4", "5"], "dataset": made.pk}
     browser.post(f"/compare/{evil.pk}/keep/", more)
     assert Dataset.objects.exclude(pk=made.pk).get().rows == 3
     regressions = browser.get(f"/compare/{evil.pk}/regressions/").text
