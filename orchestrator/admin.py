@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 
-from orchestrator.admin_pages import datasets, nodes, registry, runs
+from orchestrator.admin_pages import comparisons, datasets, nodes, registry, runs, votes
 from orchestrator.admin_pages.read_only import ReadOnly
-from orchestrator.models import ApiToken, LoginLink, User
+from orchestrator.models import ApiToken, LoginLink, Role, User
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-PAGES = (datasets, nodes, registry, runs)
+PAGES = (comparisons, datasets, nodes, registry, runs, votes)
 """Modules that register the pages of the product's own things."""
 
 
@@ -38,7 +38,7 @@ class ApiTokenAdmin(ReadOnly):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Deleting a token locks its script out."""
-        return request.user.is_superuser
+        return request.user.has_role(Role.ADMIN)
 
 
 @admin.register(LoginLink)

@@ -64,7 +64,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # --- What is loaded -------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "orchestrator.apps.AdminSiteConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.humanize",

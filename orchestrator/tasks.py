@@ -11,6 +11,7 @@ from orchestrator.services import compaction, placement, retention, store_keeper
 from orchestrator.services.checkpoint_removals import checkpoint_removals_work
 from orchestrator.services.judges import judges_settle
 from orchestrator.services.promotions import promotions_settle
+from orchestrator.services.promotions_after import promotions_begin, promotions_failed_tell
 from orchestrator.services.pulse import pulse_touch
 from orchestrator.services.removals import removals_work
 from orchestrator.services.spans import spans_trim
@@ -54,8 +55,10 @@ def remove() -> None:
 
 @shared_task
 def promote() -> None:
-    """Where comparisons lack no answers any more, decide about promotions and set judges to work."""
+    """Compare what finished runs left, decide where no answer is missing any more, and set judges to work."""
+    promotions_begin()
     promotions_settle()
+    promotions_failed_tell()
     judges_settle()
 
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
 from orchestrator.compare_link import compare_address
+from orchestrator.models.comparison import ARMS_MOST
 from orchestrator.selectors.checkpoints import changes_of
 from orchestrator.services.registry import subject_of
 from orchestrator.templatetags.figures import figure, size
@@ -75,16 +76,18 @@ def json_block(value: Any) -> str:
     return format_html('<pre class="json">{}</pre>', text)
 
 
-def table(rows: Iterable[tuple[Any, ...]]) -> str:
-    """Rows of texts as a small table."""
+def table(rows: Iterable[tuple[Any, ...]], head: Iterable[str] = ()) -> str:
+    """Rows of texts as a small table, under the names of its columns."""
     lines = [
         format_html("<tr>{}</tr>", format_html_join("", "<td>{}</td>", ((cell,) for cell in row)))
         for row in rows
     ]
     if not lines:
         return NONE
+    names = format_html_join("", "<th>{}</th>", ((name,) for name in head))
     return format_html(
-        '<table class="inside"><tbody>{}</tbody></table>',
+        '<table class="inside">{}<tbody>{}</tbody></table>',
+        format_html("<thead><tr>{}</tr></thead>", names) if names else "",
         format_html_join("", "{}", ((line,) for line in lines)),
     )
 
@@ -125,6 +128,10 @@ def models_compare(
     address = compare_address(names)
     if len(names) < 2 or address is None:
         page.message_user(request, "Choose at least two to compare.", level="warning")
+        return None
+    if len(names) > ARMS_MOST:
+        words = f"{len(names)} are selected; a comparison has at most {ARMS_MOST} models."
+        page.message_user(request, words, level="warning")
         return None
     return redirect(address)
 

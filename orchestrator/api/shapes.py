@@ -9,6 +9,7 @@ from ninja import Field, Schema
 from pydantic import ConfigDict
 
 from orchestrator.models import State
+from orchestrator.models.promotion_after import PromotionAfter
 from orchestrator.models.restart_policy import RestartPolicy
 from trainer.spec import RunSpec
 
@@ -44,6 +45,8 @@ class RunCreate(Strict):
     """Let a run of higher priority take its place: it saves a checkpoint and goes on later."""
     max_restarts: int = Field(3, ge=0, le=100)
     policy: RestartPolicy = RestartPolicy()
+    promotion: PromotionAfter | None = None
+    """What follows by itself once it has finished."""
 
 
 class SpecCheck(Schema):
@@ -68,6 +71,8 @@ class RunPatch(Strict):
     preemptible: bool = False
     max_restarts: int = Field(3, ge=0, le=100)
     policy: RestartPolicy = RestartPolicy()
+    promotion: PromotionAfter | None = None
+    """null takes it away; too late once it was carried out."""
     knobs: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -131,6 +136,8 @@ class RunOut(Schema):
     stall: StallOut | None
     knobs: dict[str, Any]
     policy: RestartPolicy
+    promotion: dict[str, Any]
+    """The rule, {} for none; in `begun` the comparison that it made, or the problem."""
     overrides: dict[str, Any]
     excluded_nodes: list[str]
     archived: datetime | None

@@ -88,6 +88,9 @@ class Opinion(models.Model):
     class Meta:
         abstract = True
 
+    def __str__(self) -> str:
+        return f"prompt {self.item.number} of {self.comparison}"
+
 
 class Judgement(Opinion):
     """What a judge model said of two answers, in one order."""

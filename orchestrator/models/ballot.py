@@ -53,3 +53,6 @@ class GoldMark(models.Model):
                 fields=["item", "better", "worse", "index"], name="gold_mark_once"
             )
         ]
+
+    def __str__(self) -> str:
+        return f"prompt {self.item.number} of {self.comparison}"

@@ -43,6 +43,9 @@ class Comparison(models.Model):
     stopped = models.DateTimeField(null=True, blank=True)
     """When somebody ended it: what is missing is not generated any more."""
 
+    def __str__(self) -> str:
+        return self.name
+
 
 class Arm(models.Model):
     """One model of a comparison."""
@@ -72,6 +75,9 @@ class Arm(models.Model):
             models.UniqueConstraint(fields=["comparison", "position"], name="arm_position_once"),
             models.UniqueConstraint(fields=["comparison", "name"], name="arm_name_once"),
         ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class ArmRun(models.Model):

@@ -84,6 +84,8 @@ class Run(models.Model):
     restarts = models.PositiveIntegerField(default=0)
     policy = models.JSONField(default=dict)
     """A `RestartPolicy`; {} is the usual one."""
+    promotion = models.JSONField(default=dict, blank=True)
+    """A `PromotionAfter`, {} for none; `begun` once it was carried out: {comparison, problem}."""
     overrides = models.JSONField(default=dict)
     """Knobs by spec path that a restart changed."""
     voids = models.JSONField(default=list)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 
@@ -25,6 +27,23 @@ class User(AbstractUser):
     def has_role(self, role: str) -> bool:
         """Whether this account may do what `role` may."""
         return ROLE_RANK[Role(self.role)] >= ROLE_RANK[Role(role)]
+
+    @property
+    def may_enter_admin(self) -> bool:
+        """Whether Django's admin opens: to admins, and to those whom one of them made staff."""
+        return self.is_active and (self.is_staff or self.has_role(Role.ADMIN))
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        """An admin may all; others what an admin has given them."""
+        return self._is_admin or super().has_perm(perm, obj)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        """The same for any permission of an app."""
+        return self._is_admin or super().has_module_perms(app_label)
+
+    @property
+    def _is_admin(self) -> bool:
+        return self.is_active and self.has_role(Role.ADMIN)
 
 
 class Scope(models.TextChoices):

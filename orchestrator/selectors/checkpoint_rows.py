@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,14 @@ def marks_used() -> tuple[list[tuple[str, int]], list[str]]:
     shown = sorted(tags.items(), key=lambda one: (-one[1], one[0]))[:TAGS_SHOWN]
     counts = [(str(stage), stages[stage]) for stage in Stage.values if stage and stages[stage]]
     return counts, [tag for tag, _ in shown]
+
+
+def export_texts(folder: str, *, adapter: bool) -> dict[str, str]:
+    """Commands that export a checkpoint from a folder: `merge` where it is an adapter, and `push`."""
+    place = shlex.quote(folder)
+    merge = f"python -m trainer merge {place} --out merged"
+    push = f"python -m trainer push {place} --to OWNER/NAME --private"
+    return {"merge": merge if adapter else "", "push": f"{push} --merge" if adapter else push}
 
 
 def fetch_text(listing: str, folder: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SOURCES_MOST, SCORERS_MOST = 3, 3
+MARGIN_MOST = 1e9
 LIMIT = 200
 """Prompts that a new comparison takes of a source, unless its run's evaluation says otherwise."""
 DEFAULT_SCORER = "exact-match"
@@ -24,6 +25,8 @@ NUMBERS = {
     "samples": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "max_new_tokens": 0,
 }  # fmt: skip
 """Fields of `sampling` with what they are at first."""
+PROMOTION = ("better_on", "not_worse_on", "margin")
+"""Fields of the promotion rule; without the first one there is no rule."""
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Draft:
     sampling: dict[str, str]
     seed: str = "0"
     name: str = ""
+    promotion: dict[str, str] = field(default_factory=lambda: dict.fromkeys(PROMOTION, ""))
     key: str = field(default_factory=new_id)
     problems: dict[str, list[str]] = field(default_factory=dict)
     """Field -> what is wrong with it; "" for what concerns no single field."""
@@ -60,6 +64,7 @@ class Draft:
         found |= {f"checkpoints.{place}" for place in range(len(self.models))}
         found |= {f"prompts.{place}" for place in range(len(self.sources))}
         found |= {f"scorers.{place}" for place in range(len(self.scorers))}
+        found |= {f"promotion.{name}" for name in PROMOTION}
         return found | {f"sampling.{name}" for name in NUMBERS}
 
     @property
@@ -109,6 +114,7 @@ def draft_read(posted: Mapping[str, str]) -> tuple[Draft, dict[str, Any]]:
         sampling={name: text(f"sampling-{name}") for name in NUMBERS},
         seed=text("seed") or "0",
         name=text("name"),
+        promotion={name: text(f"promotion-{name}")[:64] for name in PROMOTION},
         key=text("_key")[:64] or new_id(),
     )
     # What is left empty in the middle must not move the problems of what comes behind it.
@@ -128,6 +134,7 @@ def draft_read(posted: Mapping[str, str]) -> tuple[Draft, dict[str, Any]]:
         },
         "seed": _number(draft.seed, "seed", int, problems) or 0,
         "name": draft.name,
+        "promotion": _promotion(draft.promotion, problems),
     }
     draft.add_problems(problems)
     return draft, order
@@ -153,6 +160,21 @@ def _scorer(typed: dict[str, str], place: int, problems: list[Problem]) -> dict[
         problems.append(Problem(path=f"scorers.{place}", message="knobs: must be a JSON object"))
         knobs = {}
     return {**knobs, "type": typed["type"]}
+
+
+def _promotion(typed: dict[str, str], problems: list[Problem]) -> dict[str, Any] | None:
+    """The rule that the fields hold, None where they are empty."""
+    if not any(typed.values()):
+        return None
+    path = "promotion.better_on"
+    if not typed["better_on"]:
+        words = "a promotion rule names the scorer on which a model must be better"
+        problems.append(Problem(path=path, message=words))
+    margin = _number(typed["margin"] or "0", "promotion.margin", float, problems)
+    if margin is not None and not 0 <= margin <= MARGIN_MOST:
+        words = f"must be from 0 to {MARGIN_MOST:g}"
+        problems.append(Problem(path="promotion.margin", message=words))
+    return {**typed, "margin": margin or 0.0}
 
 
 def _number(text: str, path: str, kind: type, problems: list[Problem]) -> Any:

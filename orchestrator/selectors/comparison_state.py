@@ -11,7 +11,7 @@ from orchestrator.models import ENDED, ArmRun, Item, State
 from orchestrator.selectors.remembered import Remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from orchestrator.models import Arm, Comparison
 
@@ -121,10 +121,27 @@ def progress_of(
     known = getattr(comparison, "item_count", None)
     items = Item.objects.filter(comparison=comparison).count() if known is None else known
     counted = _counted(comparison, arms, items, sampling, samples, scorers)
+    return progress_joined(comparison, arms, items, samples, counted, run_facts(arms))
+
+
+def run_facts(arms: Iterable[Arm]) -> dict[int, list[RunFact]]:
+    """Arm -> the runs that worked for it, the newest first; one query for all arms."""
     runs: dict[int, list[RunFact]] = {arm.pk: [] for arm in arms}
-    facts = ArmRun.objects.filter(arm__in=arms, purpose="answers").order_by("-pk")
+    facts = ArmRun.objects.filter(arm__in=list(runs), purpose="answers").order_by("-pk")
     for arm_id, *fact in facts.values_list("arm_id", "run_id", "run__state", "run__reason"):
         runs[arm_id].append(RunFact(*fact))
+    return runs
+
+
+def progress_joined(
+    comparison: Comparison,
+    arms: Sequence[Arm],
+    items: int,
+    samples: int,
+    counted: Mapping[int, tuple[int, int]],
+    runs: Mapping[int, list[RunFact]],
+) -> Progress:
+    """What the counts (there, failed) and the runs of each arm come to."""
     found = {
         arm.pk: Counts(
             items * samples, *counted.get(arm.pk, (0, 0)), tuple(one.id for one in runs[arm.pk])

@@ -8,6 +8,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def rule_words(rule: Mapping[str, Any]) -> str:
+    """A rule in words, "" for none."""
+    if not rule.get("better_on"):
+        return ""
+    guarded = rule.get("not_worse_on", "")
+    more = f", not worse on {guarded} by more than {rule.get('margin', 0.0):g}" if guarded else ""
+    return f"better on {rule['better_on']}{more}"
+
+
 def promotion_decided(
     rule: Mapping[str, Any], evidence: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:

@@ -104,6 +104,7 @@ def run_shape(run: Run) -> dict[str, Any]:
         "stall": stall_told(run),
         "knobs": run.knobs,
         "policy": run.policy,
+        "promotion": run.promotion,
         "overrides": run.overrides,
         "excluded_nodes": run.excluded_nodes,
         "archived": _moment(run.archived),

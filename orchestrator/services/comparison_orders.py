@@ -64,7 +64,7 @@ def order_checked(
     problems = _counts_wrong(checkpoints, prompts, scorers, seed)
     models, wrong = candidates_of(checkpoints)
     problems += wrong
-    spec, wrong = _spec_of(prompts, sampling, scorers, seed)
+    spec, wrong = spec_of_order(prompts, sampling, scorers, seed)
     problems += wrong
     if problems or spec is None:
         raise SpecError(problems)
@@ -152,7 +152,7 @@ def _counts_wrong(
     return found
 
 
-def _spec_of(
+def spec_of_order(
     prompts: Sequence[dict[str, Any]],
     sampling: dict[str, Any],
     scorers: Sequence[dict[str, Any]],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.utils import timezone
 
-from orchestrator.models import Checkpoint, Comparison, Stage
+from orchestrator.models import Checkpoint, Comparison, Run, Stage
 from orchestrator.selectors.comparison_evidence import comparison_evidence
 from orchestrator.selectors.comparisons import (
     arms_of,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 STAGE = str(Stage.APPROVED)
 WHO = "promotion rule"
+CODE = "promotion"
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,16 @@ def promotion_settle(*, comparison_id: str) -> bool:
             checkpoint = checkpoints.get(one["candidate"])
             if one["approve"] and checkpoint is not None and _is_kept(checkpoint):
                 _approve(checkpoint, comparison, one["reason"])
+        _refused_tell(comparison_id, decided)
     return True
+
+
+def _refused_tell(comparison_id: str, decided: Sequence[dict[str, Any]]) -> None:
+    """Say at the run whose rule this was why its checkpoint is not approved."""
+    refused = [one["reason"] for one in decided if not one["approve"]]
+    for run in Run.objects.filter(promotion__begun__comparison=comparison_id) if refused else ():
+        message = f"Its checkpoint is not approved. {refused[0]}"
+        event_add(run, "alert", level="info", code=CODE, message=message)
 
 
 def _is_kept(checkpoint: Checkpoint) -> bool:
@@ -112,4 +122,4 @@ def _approve(checkpoint: Checkpoint, comparison: Comparison, reason: str) -> Non
     message = (
         f"The checkpoint of step {checkpoint.step} is approved by “{comparison.name}”. {reason}"
     )
-    event_add(checkpoint.run, "alert", level="info", code="promotion", message=message)
+    event_add(checkpoint.run, "alert", level="info", code=CODE, message=message)

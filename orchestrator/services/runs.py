@@ -17,6 +17,7 @@ from orchestrator.services.externals import external_problem
 from orchestrator.services.facts import event_add, run_change, run_owned
 from orchestrator.services.hints import hint
 from orchestrator.services.live_knobs import knobs_change
+from orchestrator.services.promotion_rules import after_checked
 from orchestrator.services.release import runs_release_local
 from orchestrator.services.restarts import policy_checked
 from trainer import registry
@@ -48,7 +49,17 @@ HELD = (Process.CLAIMED, Process.ALIVE)
 WAITING = (Process.NONE, Process.DISPATCHED)
 DATASET_ID = re.compile(r"[a-z2-7]{12}")
 PATCHABLE = frozenset(
-    {"name", "tags", "notes", "priority", "preemptible", "max_restarts", "policy", "knobs"}
+    {
+        "name",
+        "tags",
+        "notes",
+        "priority",
+        "preemptible",
+        "max_restarts",
+        "policy",
+        "knobs",
+        "promotion",
+    }
 )
 PLACED_BY = frozenset({"priority", "preemptible"})
 """What changes the plan."""
@@ -64,18 +75,20 @@ def run_create(
     preemptible: bool = False,
     max_restarts: int = 3,
     policy: dict[str, Any] | None = None,
+    promotion: dict[str, Any] | None = None,
     recipe: str = "",
     parent: Checkpoint | None = None,
 ) -> Run:
-    """Queue a run; `parent` is the checkpoint that it was forked from.
+    """Queue a run; `parent` is the checkpoint that it was forked from, `promotion` a `PromotionAfter`.
 
-    Raises SpecError when the spec or the policy cannot run or names what is not there.
+    Raises SpecError when the spec, the policy or the promotion rule cannot run or names what is not there.
     """
     rules = policy_checked(policy or {})
     parsed = spec_parse(spec)
     stored = parsed.model_dump(mode="json")
     _mappings_apply(stored)
     waits_for = _named_things_exist(stored)
+    rule = after_checked(promotion, stored)
     tag = getattr(parsed.objective, "type", parsed.kind)
     with transaction.atomic():
         run = Run.objects.create(
@@ -90,6 +103,7 @@ def run_create(
             preemptible=preemptible,
             max_restarts=max_restarts,
             policy=rules,
+            promotion=rule,
             parent=parent.run if parent else None,
             parent_step=parent.step if parent else None,
             parent_name=parent.run.name if parent else "",
@@ -174,6 +188,12 @@ def run_patch(*, run_id: str, user: User, changes: dict[str, Any]) -> Run:
             facts["tags"] = sorted({tag.strip() for tag in facts["tags"] if tag.strip()})
         if "policy" in facts:
             facts["policy"] = policy_checked(facts["policy"])
+        if "promotion" in facts:
+            if begun := run.promotion.get("begun", {}).get("comparison"):
+                raise ValueError(
+                    f"promotion: it was carried out already, by the comparison {begun}"
+                )
+            facts["promotion"] = after_checked(facts["promotion"], run.spec)
         if knobs := changes.get("knobs"):
             knobs_change(run, knobs, who=user.get_username())
             hint("run", run=run.pk)

@@ -41,6 +41,8 @@ MODEL = re.compile(r"(checkpoint|external):[a-z2-7]{12}")
 KINDS = ("", "run", "external")
 """What the list holds: both, or one of them."""
 COMPARED_SHOWN = 5
+ADAPTER_FILE = "adapter_config.json"
+"""Only a checkpoint with an adapter has it."""
 
 
 @require_GET
@@ -220,4 +222,8 @@ def _files(request: HttpRequest, checkpoint: Checkpoint) -> dict[str, Any]:
         # Libraries load from folders: what lies in a store is downloaded first.
         "load": "" if in_store(checkpoint) else checkpoint_rows.load_text(folder),
         "fetch": checkpoint_rows.fetch_text(listing, name),
+        "export": checkpoint_rows.export_texts(
+            name if in_store(checkpoint) else folder,
+            adapter=any(file.name == ADAPTER_FILE for file in files),
+        ),
     }

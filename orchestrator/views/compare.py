@@ -149,7 +149,9 @@ def keep(request: HttpRequest, comparison_id: str) -> HttpResponse:
     comparison = comparison_or_404(comparison_id)
     if not request.user.has_role(Role.OPERATOR):
         raise PermissionDenied("Your role is viewer: an operator or an admin makes datasets.")
-    numbers = [int(text) for text in request.POST.getlist("item") if text.isdecimal()]
+    # A row's own button adds that prompt alone, whatever else is chosen.
+    named = request.POST.getlist("only") or request.POST.getlist("item")
+    numbers = [int(text) for text in named if text.isdecimal()]
     back = reverse("comparison_regressions", args=[comparison.pk])
     try:
         made = evaluation_sets.evaluation_set_add(

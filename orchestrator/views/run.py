@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from orchestrator.models import ENDED, Role, Run, State
 from orchestrator.selectors.post_mortem import post_mortem_attempts
+from orchestrator.selectors.promotion_line import promotion_fields, promotion_line
 from orchestrator.selectors.removals import is_being_deleted, was_deleted
 from orchestrator.selectors.run_advice import advice, cause_words, deadlines
 from orchestrator.selectors.run_words import method_chips, spec_of
@@ -148,6 +149,8 @@ def _render(
         "actions": [action for action in actions if action["where"] == "head"],
         "requests": [action for action in actions if action["where"] == "steer"],
         "deadlines": deadlines(run),
+        "promotion": promotion_line(run),
+        "promotion_fields": promotion_fields(run, more.get("typed", {})),
         "stall": stall_shape(run),
         "tab": tab,
         "tab_title": title,

@@ -13,12 +13,20 @@ from django.views.decorators.http import require_POST
 from orchestrator.models import Run
 from orchestrator.selectors.changes import steering
 from orchestrator.selectors.policy_form import FIELDS, policy_read
+from orchestrator.selectors.promotion_line import FIELDS as PROMOTION
 from orchestrator.services.runs import run_patch
 from orchestrator.views.run import may_change, page_again
 from trainer.spec import SpecError
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
+
+TOLD = {
+    "knobs": "It counts from the next step on.",
+    "policy": "The policy is changed.",
+    "promotion": "The promotion rule is changed.",
+}
+"""What is said of a change."""
 
 
 @require_POST
@@ -58,6 +66,21 @@ def policy(request: HttpRequest, run_id: str) -> HttpResponse:
     return _patched(request, run, {**changes, "max_restarts": int(restarts)}, typed)
 
 
+@require_POST
+def promotion(request: HttpRequest, run_id: str) -> HttpResponse:
+    """Give the run a rule by which its checkpoint is compared and approved, or take it away."""
+    run = _mine(request, run_id)
+    if request.POST.get("off"):
+        return _patched(request, run, {"promotion": None}, {})
+    typed = {name: request.POST.get(name, "").strip()[:300] for name in PROMOTION}
+    # What the form does not have (prompts, scorers, sampling) stays as it was given.
+    kept = {key: value for key, value in run.promotion.items() if key not in ("begun", *PROMOTION)}
+    rule = kept | {key: value for key, value in typed.items() if value}
+    if not typed["not_worse_on"]:
+        rule["not_worse_on"] = ""
+    return _patched(request, run, {"promotion": rule}, typed)
+
+
 def _mine(request: HttpRequest, run_id: str) -> Run:
     run = get_object_or_404(Run.objects.select_related("owner", "node", "waits_for"), pk=run_id)
     if not may_change(request.user, run):
@@ -76,10 +99,7 @@ def _patched(
     except ValueError as error:
         messages.error(request, str(error))
     else:
-        told = (
-            "It counts from the next step on." if "knobs" in changes else "The policy is changed."
-        )
-        messages.success(request, told)
+        messages.success(request, next(TOLD[key] for key in TOLD if key in changes))
     return redirect("run-tab", run_id=run.pk, tab="steer")
 
 

@@ -116,6 +116,7 @@ urlpatterns = [
     path("runs/<id:run_id>/place/", queue.change, name="run-place"),
     path("runs/<id:run_id>/steer/knobs/", run_steer.knobs, name="run-knobs"),
     path("runs/<id:run_id>/steer/policy/", run_steer.policy, name="run-policy"),
+    path("runs/<id:run_id>/steer/promotion/", run_steer.promotion, name="run-promotion"),
     path("runs/<id:run_id>/newest/", run_parts.newest, name="run-newest"),
     path("runs/<id:run_id>/events-part/", run_parts.events, name="run-events"),
     path("runs/<id:run_id>/stall-part/", run_parts.stall, name="run-stall"),

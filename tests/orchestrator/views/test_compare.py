@@ -206,6 +206,11 @@ def test_chosen_regressions_become_an_evaluation_set(
     assert (made.name, made.rows) == ("lost", 2)
     page = browser.post(f"/compare/{evil.pk}/keep/", {"name": "lost"}, follow=True).text
     assert "choose at least one prompt" in page
+    more = {"only": "3", "item": ["4", "5"], "dataset": made.pk}
+    browser.post(f"/compare/{evil.pk}/keep/", more)
+    assert Dataset.objects.exclude(pk=made.pk).get().rows == 3
+    regressions = browser.get(f"/compare/{evil.pk}/regressions/").text
+    assert regressions.count('name="only"') == regressions.count('name="item"') > 0
 
 
 def test_an_unreadable_file_is_told(ada: User, browser_of: Any) -> None:
@@ -217,6 +222,30 @@ def test_more_models_than_fit_are_told(ada: User, browser_of: Any) -> None:
     page = browser_of(ada).get(f"/compare/new?with={names}").text
     assert "8 are selected; the first 6 stand here" in page
     assert 'value="m/5"' in page and 'value="m/6"' not in page
+
+
+def test_the_form_gives_a_promotion_rule(ada: User, browser_of: Any) -> None:
+    one = checkpoint_make(ada)
+    two = checkpoint_add(one.run, 20)
+    form = {
+        "model-0": f"checkpoint:{one.pk}", "model-1": f"checkpoint:{two.pk}", "source-0": dataset_make(ada).pk,
+        "type-0": "exact-match", "promotion-not_worse_on": "exact-match", "promotion-margin": "much",
+    }  # fmt: skip
+    page = browser_of(ada).post("/compare/new", form)
+    assert (
+        page.status_code == 422
+        and "names the scorer" in page.text
+        and "is not a number" in page.text
+    )
+    assert 'value="much"' in page.text and not Comparison.objects.exists()
+    page = browser_of(ada).post(
+        "/compare/new", form | {"promotion-better_on": "bleu", "promotion-margin": ""}
+    )
+    assert page.status_code == 422 and "there is no scorer &#x27;bleu&#x27;" in page.text
+    fine = {"promotion-better_on": "exact-match", "promotion-margin": "0.05"}
+    browser_of(ada).post("/compare/new", form | fine)
+    rule = {"better_on": "exact-match", "not_worse_on": "exact-match", "margin": 0.05}
+    assert Comparison.objects.get().promotion == rule
 
 
 def test_the_form_says_what_its_models_are_called(ada: User, browser_of: Any) -> None:
