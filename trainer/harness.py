@@ -56,6 +56,11 @@ _FEWSHOT_KNOWN = frozenset(
 )
 
 
+def task_names() -> list[str]:
+    """Names of the tasks that are here; whether each can be used is found when it is."""
+    return sorted({path.stem for folder in _folders() for path in folder.glob("*.yaml")})
+
+
 def task_rows(name: str) -> Iterator[Row]:
     """A row for each document of a task, with the prompt that the harness builds. Raises ValueError."""
     fields, folder = _fields(name)
@@ -124,18 +129,20 @@ def _gold(task: Any, doc: dict[str, Any]) -> str:
     return str(gold[0]) if isinstance(gold, list) and gold else str(gold)
 
 
+def _folders() -> list[Path]:
+    own = os.environ.get(FOLDER_VARIABLE)
+    return [*([Path(own).expanduser()] if own else []), SHIPPED]
+
+
 def _fields(name: str) -> tuple[dict[str, Any], Path]:
     """The checked fields of a task, and its folder."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise ValueError(
             f"task: {name[:80]!r} is no name: give that of a file NAME.yaml, without its folder"
         )
-    folders = [SHIPPED]
-    if own := os.environ.get(FOLDER_VARIABLE):
-        folders.insert(0, Path(own).expanduser())
-    path = next((p for f in folders if (p := f / f"{name}.yaml").is_file()), None)
+    path = next((p for f in _folders() if (p := f / f"{name}.yaml").is_file()), None)
     if path is None:
-        there = ", ".join(sorted(p.stem for f in folders for p in f.glob("*.yaml"))) or "none"
+        there = ", ".join(task_names()) or "none"
         raise ValueError(
             f"task: there is no {name}.yaml here (there are: {there}); {FOLDER_VARIABLE} names their folder"
         )

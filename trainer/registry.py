@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args
 from pydantic import Field
 
 from trainer.chat_service import ChatService, NoAnswer, side_by_side
-from trainer.harness import CHOICES, COLUMN, document_score, task_rows
+from trainer.harness import CHOICES, COLUMN, document_score, task_names, task_rows
 from trainer.methods import (
     Adapter,
     Advantage,
@@ -80,6 +80,7 @@ __all__ = [
     "family",
     "hashes",
     "side_by_side",
+    "task_names",
     "task_rows",
     "union",
 ]

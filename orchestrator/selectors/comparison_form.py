@@ -10,6 +10,7 @@ from orchestrator.models import Dataset
 from orchestrator.models.comparison import ARMS_MOST
 from orchestrator.models.ids import new_id
 from orchestrator.selectors.inputs import checkpoint_named
+from orchestrator.selectors.spec_choices import Choice, data_choices
 from trainer import registry
 from trainer.problems import Problem
 
@@ -25,6 +26,8 @@ NUMBERS = {
     "samples": 1, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "max_new_tokens": 0,
 }  # fmt: skip
 """Fields of `sampling` with what they are at first."""
+HARNESS = "harness"
+"""The source whose prompts are those of a task; the form names both as `harness:TASK`."""
 PROMOTION = ("better_on", "not_worse_on", "margin")
 """Fields of the promotion rule; without the first one there is no rule."""
 
@@ -145,9 +148,22 @@ def scorer_choices() -> list[str]:
     return sorted(registry.family("rewards"))
 
 
+def prompt_choices() -> dict[str, list[Choice]]:
+    """Sources of prompts by heading; each task of lm-evaluation-harness is one of its own."""
+    found = data_choices()
+    found["Built in"] = [one for one in found["Built in"] if one.value != HARNESS]
+    tasks = [
+        Choice(f"{HARNESS}:{name}", f"{name} · score it with harness-task")
+        for name in registry.task_names()
+    ]
+    return found | {"Tasks of lm-evaluation-harness": tasks} if tasks else found
+
+
 def _source(typed: dict[str, str], place: int, problems: list[Problem]) -> dict[str, Any]:
     limit = _number(typed["limit"] or "0", f"prompts.{place}", int, problems) or 0
-    return {"source": typed["source"], "split": typed["split"] or "test", "limit": limit}
+    source, _, task = typed["source"].partition(":")
+    found = {"source": source, "split": typed["split"] or "test", "limit": limit}
+    return {**found, "options": {"task": task}} if source == HARNESS and task else found
 
 
 def _scorer(typed: dict[str, str], place: int, problems: list[Problem]) -> dict[str, Any]:
@@ -196,6 +212,8 @@ def _sources_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
         if name in registry.family("data") or Dataset.objects.filter(pk=name[:12]).exists():
             limit = source.get("limit") or LIMIT
             split = source.get("split", "test")
+            task = (source.get("options") or {}).get("task")
+            name = f"{name}:{task}" if name == HARNESS and task else name
             found.append({"source": name, "split": split, "limit": str(limit)})
     return found
 

@@ -87,7 +87,7 @@ def _page(request: HttpRequest, draft: Draft, status: int = 200) -> HttpResponse
         "scorer_types": comparison_form.scorer_choices(),
         "models": models,
         "model_names": {one.value: one.label for some in models.values() for one in some},
-        "data": spec_choices.data_choices(),
+        "data": comparison_form.prompt_choices(),
         "may_launch": request.user.has_role(Role.OPERATOR),
     }
     return render(request, "compare/new.html", context, status=status)

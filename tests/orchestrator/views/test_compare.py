@@ -261,3 +261,19 @@ def test_the_report_page_says_how_answers_were_drawn(
     Comparison.objects.update(sampling={"samples": 4, "temperature": 0.7, "top_p": 0.9, "top_k": 0})
     page = browser_of(ada).get(f"/compare/{made.pk}/report/").text
     assert "<dd>4 samples a prompt, temperature 0.7, top_p 0.9</dd>" in page
+
+
+def test_a_task_of_the_harness_is_a_choice_of_its_own(ada: User, browser_of: Any) -> None:
+    one = checkpoint_make(ada)
+    names = {
+        "model-0": f"checkpoint:{one.pk}",
+        "model-1": f"checkpoint:{checkpoint_add(one.run, 20).pk}",
+    }
+    page = browser_of(ada).get("/compare/new").text
+    assert '<option value="harness:sort_digits_choice"' in page and '"harness"' not in page
+    order = {"source-0": "harness:sort_digits_choice", "split-0": "test", "limit-0": "5"}
+    scorer = {"type-0": "harness-task", "knobs-0": '{"metric": "acc"}'}
+    answer = browser_of(ada).post("/compare/new", names | order | scorer)
+    assert answer.status_code == 302, answer.text
+    made = Comparison.objects.get()
+    assert made.prompts[0]["options"] == {"task": "sort_digits_choice"} and made.items.count() == 5
