@@ -84,9 +84,12 @@ def test_an_ended_one_says_so_and_opens_again_with_the_same_models(
     ada: User, node: Node, browser_of: Any
 ) -> None:
     run = playground_ready(ada, node, ["one", "two"])
+    hidden = 'data-ended role="status" hidden'
+    assert hidden in browser_of(ada).get(f"/compare/play/{run.pk}/").text
     Run.objects.filter(pk=run.pk).update(state="failed", reason="play.models.1: no folder two")
     page = browser_of(ada).get(f"/compare/play/{run.pk}/").text
     assert "no folder two" in page and "?with=one,two" in page
+    assert hidden not in page, "it says so before a script runs"
 
 
 def test_runs_that_train_nothing_have_no_empty_charts(
