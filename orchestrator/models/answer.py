@@ -59,6 +59,8 @@ class Reading(models.Model):
     model = models.CharField(max_length=64)
     """Digest of the model that read it."""
     logps = models.JSONField(default=list)
+    pieces = models.JSONField(default=list)
+    """The text that each token adds; [] where the run that read it did not tell."""
     problem = models.CharField(max_length=500, default="", blank=True)
 
     class Meta:

@@ -25,13 +25,15 @@ def readings_shown(comparison: Comparison, shown: Sequence[dict[str, Any]]) -> d
     found: dict[int, Any] = {}
     readings = Reading.objects.filter(answer__in=keys, model__in=list(by_digest))
     for reading in readings.select_related("answer").order_by("pk"):
-        told = reading_told(reading.answer, reading.logps, reading.problem)
+        told = reading_told(reading.answer, reading.logps, reading.problem, reading.pieces)
         told["reader"] = by_digest[reading.model]
         found.setdefault(reading.answer_id, []).append(told)
     return found
 
 
-def reading_told(answer: Answer, logps: Sequence[Any], problem: str) -> dict[str, Any]:
+def reading_told(
+    answer: Answer, logps: Sequence[Any], problem: str, pieces: Sequence[str] = ()
+) -> dict[str, Any]:
     """Tokens with both log-probabilities, where they first come apart, and the answer's part of the KL divergence.
 
     `kl` is the sum over the answer's tokens of log-probability under its author minus under the reader, in nats:
@@ -41,12 +43,12 @@ def reading_told(answer: Answer, logps: Sequence[Any], problem: str) -> dict[str
     if problem or len(own) != len(logps) or not own:
         return {"problem": problem or "its author's own log-probabilities are not there"}
     gaps = [float(mine) - float(theirs) for mine, theirs in zip(own, logps, strict=True)]
-    pieces = pieces_of(answer)
+    texts = pieces if len(pieces) == len(own) else pieces_of(answer)
     return {
         "problem": "",
         "tokens": [
             {"text": text, "id": token, "own": mine, "other": theirs}
-            for text, token, mine, theirs in zip(pieces, answer.token_ids, own, logps, strict=True)
+            for text, token, mine, theirs in zip(texts, answer.token_ids, own, logps, strict=True)
         ],
         "apart": next((at for at, gap in enumerate(gaps) if abs(gap) > APART), None),
         "kl": sum(gaps),

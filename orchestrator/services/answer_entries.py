@@ -48,11 +48,13 @@ def answer_read(event: dict[str, Any]) -> dict[str, Any]:
 
 def reading_read(event: dict[str, Any]) -> dict[str, Any]:
     """Log-probabilities of an answer under the model that the run works for."""
+    logps = logps_read(event)
     return {
         "item": _digest(event, "item"),
         "index": _index(event),
         "author": _digest(event, "model"),
-        "logps": logps_read(event),
+        "logps": logps,
+        "pieces": pieces_read(event, len(logps)),
         "problem": text_read(event, "problem")[:PROBLEM_MOST],
     }
 
@@ -131,6 +133,14 @@ def logps_read(event: dict[str, Any], count: int | None = None) -> list[float | 
     if count is not None and found and len(found) != count:
         raise ValueError(f"it has {len(found)} logps for {count} tokens")
     return found
+
+
+def pieces_read(event: dict[str, Any], count: int) -> list[str]:
+    """The text of each of `count` tokens, or none at all."""
+    pieces = event.get("pieces") or []
+    if not isinstance(pieces, list) or len(pieces) not in (0, count):
+        raise ValueError(f"pieces must be a list of {count} texts, one for each token")
+    return [text_read({"piece": piece}, "piece") for piece in pieces]
 
 
 def _index(event: dict[str, Any]) -> int:

@@ -112,6 +112,7 @@ def _readings_store(model: str, sampling: str, entries: list[dict[str, Any]]) ->
                 answer=stored[entry["item"], entry["index"]],
                 model=model,
                 logps=entry["logps"],
+                pieces=entry["pieces"],
                 problem=entry["problem"],
             )
             for entry in _in_order(some)

@@ -12,6 +12,7 @@ from orchestrator.services.answer_entries import (
     PROBLEM_MOST,
     REASONS,
     logps_read,
+    pieces_read,
     text_read,
     token_ids_read,
 )
@@ -41,7 +42,7 @@ def played_read(event: dict[str, Any]) -> dict[str, Any]:
         "index": index,
         "text": text_read(event, "text"),
         "token_ids": ids,
-        "pieces": _pieces(event, len(ids)),
+        "pieces": pieces_read(event, len(ids)),
         "logps": logps_read(event, len(ids)),
         "readings": _readings(event, len(ids)),
         "finish_reason": reason,
@@ -52,14 +53,14 @@ def played_read(event: dict[str, Any]) -> dict[str, Any]:
 def played_store(*, run_id: str, push: Push) -> None:
     """Store the answers of a push within the current transaction; what is there already stands.
 
-    An answer to a question that nobody here asked of this run is dropped.
+    What nobody here asked of this run is dropped: another question, another voice, one answer more.
     """
     if not push.played:
         return
     named = {entry["request"] for entry in push.played}
     # Locked, so that of two pushes the later one sees whether both make a question whole.
     found = Question.objects.select_for_update(no_key=True).filter(run_id=run_id, pk__in=named)
-    known = set(found.order_by("pk").values_list("pk", flat=True))
+    bodies = {question.pk: question.body for question in found.order_by("pk")}
     Played.objects.bulk_create(
         [
             Played(
@@ -67,12 +68,12 @@ def played_store(*, run_id: str, push: Push) -> None:
                 **{key: value for key, value in entry.items() if key != "request"},
             )
             for entry in push.played
-            if entry["request"] in known
+            if _was_asked(entry, bodies.get(entry["request"]))
         ],
         ignore_conflicts=True,
     )
     whole = (
-        Question.objects.filter(pk__in=known, answered=None)
+        Question.objects.filter(pk__in=list(bodies), answered=None)
         .annotate(there=Count("answers"))
         .filter(there__gte=F("expected"))
     )
@@ -81,11 +82,10 @@ def played_store(*, run_id: str, push: Push) -> None:
     )
 
 
-def _pieces(event: dict[str, Any], count: int) -> list[str]:
-    pieces = event.get("pieces") or []
-    if not isinstance(pieces, list) or len(pieces) not in (0, count):
-        raise ValueError(f"pieces must be a list of {count} texts, one for each token")
-    return [text_read({"piece": piece}, "piece") for piece in pieces]
+def _was_asked(entry: dict[str, Any], body: dict[str, Any] | None) -> bool:
+    return (
+        body is not None and entry["voice"] in body["voices"] and entry["index"] < body["samples"]
+    )
 
 
 def _readings(event: dict[str, Any], count: int) -> dict[str, list[float | str | None]]:

@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
 from orchestrator.models import Role
+from orchestrator.models.ids import new_id
 from orchestrator.selectors import spec_choices
 from orchestrator.selectors.playgrounds import (
     playground_get,
@@ -19,6 +20,7 @@ from orchestrator.selectors.playgrounds import (
     questions_of,
 )
 from orchestrator.services import playgrounds
+from orchestrator.services.idempotency import once, request_digest
 from orchestrator.views.compare import page_wanted
 from orchestrator.views.query import query_text
 from trainer.play import MOST, PROMPT_MOST, Question
@@ -61,7 +63,16 @@ def page(request: HttpRequest) -> HttpResponse:
         wrong["idle_minutes"] = [f"'{minutes[:40]}' is not a number"]
     if not wrong:
         try:
-            run = playgrounds.playground_open(owner=request.user, models=typed, idle_minutes=idle)
+            # Sent twice, it is the same one; mended and sent again, it is another.
+            digest = request_digest("POST", request.path, repr((typed, idle)).encode())
+            run = once(
+                user=request.user,
+                key=f"play:{request.POST.get('_key', '')[:64] or new_id()}:{digest[:32]}",
+                request=digest,
+                make=lambda: playgrounds.playground_open(
+                    owner=request.user, models=typed, idle_minutes=idle
+                ),
+            )
             return redirect("playground", run.pk)
         except SpecError as error:
             for one in playgrounds.problems_named(error):
@@ -140,6 +151,7 @@ def _page(
         "models": models,
         "wrong": wrong,
         "minutes": minutes,
+        "key": request.POST.get("_key", "")[:64] or new_id(),
         "rows": [playground_shape(run) for run in found],
         "count": count,
         "pages": Paginator(range(count), PER_PAGE).get_page(wanted),

@@ -22,6 +22,7 @@ from trainer.engine.failure import Verdict, bad_input
 from trainer.engine.items import earlier
 from trainer.engine.load import device_pick, dtype_pick, folder_load, policy_make
 from trainer.engine.packing import Sequences
+from trainer.engine.pieces import pieces
 from trainer.engine.readings import room, token_logps
 from trainer.engine.sampler import SAMPLING_FACTOR, Sampling, sample
 from trainer.engine.scorer import is_scorer
@@ -293,24 +294,3 @@ class Playground:
             )
             found[name] = [[round(value, 6) for value in some] for some in logps]
         return found
-
-
-def pieces(policy: Policy, tokens: Sequence[int]) -> list[str]:
-    """The text that each token adds; joined they are the answer's text.
-
-    A character of several tokens belongs to the last of them; each token is spelled as it stands behind the one
-    before it, because some tokenizers begin every text with a space that nobody wrote.
-    """
-    found: list[str] = []
-    start = shown = 0
-    for end in range(1, len(tokens) + 1):
-        before, now = (
-            answer_text(policy, tokens[start:shown]),
-            answer_text(policy, tokens[start:end]),
-        )
-        if now.endswith("\ufffd") and end < len(tokens):
-            found.append("")
-            continue
-        found.append(now[len(before) :])
-        start, shown = shown, end
-    return found

@@ -17,6 +17,7 @@ from trainer.engine.chat import Unusable
 from trainer.engine.encode import BadRow, answers_encode
 from trainer.engine.forward import Sequences, micro_batches, token_scores
 from trainer.engine.items import earlier, items_of, slices
+from trainer.engine.pieces import pieces
 from trainer.engine.sampler import SAMPLING_FACTOR
 
 if TYPE_CHECKING:
@@ -187,12 +188,14 @@ class Readings:
             temperature=self.spec.evaluation.temperature or 1.0,
         )
         read = dict(zip((task.name for task in readable), logps, strict=True))
+        texts = {task.name: pieces(self.policy, task.tokens) for task in readable}
         for task in tasks:
             yield {
                 "item": task.item.digest,
                 "index": task.index,
                 "model": task.author,
                 "logps": [round(value, 6) for value in read.get(task.name, [])],
+                "pieces": texts.get(task.name, []),
                 "problem": task.problem,
             }
 

@@ -51,6 +51,8 @@ def test_tokens_have_texts_only_where_these_are_sure() -> None:
     assert pieces_of(answer("ab", [0, 0])) == ["a", "b"]
     assert pieces_of(answer("ab", [0, 0, 0])) == ["a", "b", ""], "an end token has no text"
     assert pieces_of(answer("hello", [0, 0])) == ["", ""]
+    told = reading_told(answer("hello", [-1.0, -1.0]), [-1.0, -1.0], "", ["hel", "lo"])
+    assert [token["text"] for token in told["tokens"]] == ["hel", "lo"], "as its reader told"
 
 
 def test_only_equal_vocabularies_can_be_read() -> None:

@@ -151,9 +151,11 @@ def test_readings_are_of_the_authors_answers(tied: Callable[..., Run]) -> None:
     kept = Answer.objects.create(model=AUTHOR, item=ITEM, sampling=SAMPLING, index=1, text="x")
     Answer.objects.create(model=AUTHOR, item=ITEM, sampling="0" * 64, index=0, text="other way")
     run = tied("readings")
-    tell(run, [reading(1, index=0), reading(2, index=1), reading(3, OTHER), reading(4, index=1)])
+    told = reading(2, index=1, pieces=["a", "b\x00"])
+    tell(run, [reading(1, index=0), told, reading(3, OTHER), reading(4, index=1)])
     found = Reading.objects.get()
     assert (found.answer_id, found.model, found.logps) == (kept.pk, MODEL, [-1.5, -0.75])
+    assert found.pieces == ["a", "b\ufffd"]
     tell(run, [reading(5, index=1, logps=[], problem="another vocabulary")])
     assert Reading.objects.get().problem == ""
 

@@ -153,6 +153,14 @@ def test_what_was_asked_of_another_playground_is_not_answered_here(
     assert not Played.objects.exists()
 
 
+def test_more_than_was_asked_for_is_dropped(ground: Run, ada: User) -> None:
+    question = ask(ground, ada, voices=["a"])
+    tell(ground, [played(1, question.pk, "b"), played(2, question.pk, "a", 1)])
+    assert not Played.objects.exists() and only(ground)["state"] == "answering"
+    tell(ground, [played(3, question.pk, "a")], first=3)
+    assert only(ground)["state"] == "answered"
+
+
 def test_a_voice_that_cannot_speak_is_a_problem_and_no_answer(ground: Run, ada: User) -> None:
     question = ask(ground, ada)
     silent = {"text": "", "token_ids": [], "pieces": [], "logps": [], "readings": {}}

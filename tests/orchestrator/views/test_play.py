@@ -46,6 +46,10 @@ def test_a_playground_is_opened_from_two_named_models(
     run = Run.objects.get(kind="play")
     assert answer["Location"] == f"/compare/play/{run.pk}/"
     assert run.spec["play"] == {"models": [one, other], "idle_minutes": 5.0}
+    (key,) = re.findall(r'name="_key" value="(\w+)"', form)
+    made = [browser.post("/compare/play/", posted(one, other, _key=key)) for _ in range(2)]
+    assert made[0]["Location"] == made[1]["Location"] != answer["Location"], "sent twice"
+    Run.objects.filter(kind="play").exclude(pk=run.pk).delete()
     page = browser.get(answer["Location"]).text
     assert "Nothing was asked yet" in page and "data-may" in page and 'name="weight"' in page
     assert 'value="proxy"' not in page, "there is no base"

@@ -108,6 +108,8 @@ def test_a_model_finds_its_own_answers_as_likely_as_it_drew_them(runs, written):
     for event, author in zip(found, wrote, strict=True):
         assert (event["model"], event["problem"]) == (AUTHOR, "")
         assert event["logps"] == pytest.approx(author["logps"], abs=1e-4)
+        assert "".join(event["pieces"]) == author["text"]
+        assert len(event["pieces"]) == len(event["logps"])
     other = runs.run("other", *READ, *knobs, "seed=5")
     assert other == 0 and read_of(runs, "other")[0]["logps"] != found[0]["logps"]
     torn(runs, "reader", 5)
