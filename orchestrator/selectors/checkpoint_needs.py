@@ -41,8 +41,8 @@ def children_of(saved: Sequence[Checkpoint]) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = defaultdict(list)
     places = {(one.run_id, one.step): one.pk for one in saved}
     by_hash = {one.sha256: one.pk for one in saved}
-    # A playground makes nothing of what it loads.
-    for pk, name, parent, named in _named(Run.objects.exclude(kind="play")):
+    # An evaluation and a playground make nothing of what they load.
+    for pk, name, parent, named in _named(Run.objects.filter(kind="train")):
         for checkpoint in {*named, places.get(parent, "")} - {""}:
             found[checkpoint].append(name or pk)
     for name, parents in External.objects.order_by("created").values_list("name", "facts__parents"):

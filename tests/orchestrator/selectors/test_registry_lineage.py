@@ -50,6 +50,19 @@ def test_a_chain_is_followed_to_where_it_began(trained):
     assert [(kin.relation, kin.title) for kin in descendants_of(warm)] == [("trained on", "middle")]
 
 
+def test_what_was_only_measured_may_go_like_any_other(trained):
+    """An evaluation loads a checkpoint and makes nothing of it: a rule may take it once that has ended."""
+    saved = trained("saved", model={"name": "starter"})
+    measured = trained("measured", model={"name": f"checkpoint:{saved.pk}"}).run
+    assert children_of([saved]) == {saved.pk: ("measured",)}
+    for kind in ("evaluate", "play"):
+        Run.objects.filter(pk=measured.pk).update(kind=kind)
+        assert children_of([saved]) == {}
+    assert [kin.title for kin in descendants_of(saved)] == ["measured"], (
+        "its page tells it all the same"
+    )
+
+
 def test_a_fork_names_its_parent_and_the_parent_its_fork(trained):
     trunk = trained("trunk", step=40, model={"name": "starter"})
     fork = trained(
