@@ -293,6 +293,7 @@ def side_by_side(jobs: Sequence[Callable[[], Found]], width: int) -> list[Found 
             try:
                 found[number] = jobs[number]()
             except Exception as error:
+                # What a job raised is its result: whoever gave it raises it or tells it.
                 found[number] = error
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(min(width, len(jobs)))]
