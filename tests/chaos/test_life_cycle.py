@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow]
 
+PROMISE = 30.0
+"""Seconds that an ordinary phase may be silent, for all of these."""
 STAGED = '''
 """Methods that fail on purpose."""
 
@@ -86,6 +88,7 @@ def stack() -> Iterator[Stack]:
         (methods / family).mkdir(parents=True, exist_ok=True)
         (methods / family / f"{name}.py").write_text(STAGED + code)
     found.env["ANNEAL_METHODS"] = str(methods)
+    found.env["ANNEAL_PROMISE"] = f"{PROMISE:g}"
     try:
         found.up()
         yield found
@@ -210,7 +213,7 @@ def test_a_trainer_that_does_not_listen_is_ended_by_force_and_the_run_says_who_a
     trainer = processes_read(attempt.processes)["trainer"]
     trainer.signal(signal.SIGSTOP)
     stack.call("POST", f"/runs/{run_id}/stop", {"message": "enough"})
-    # Its promise is 60 s; TERM is not heard by a stopped process, KILL is.
+    # TERM, once its promise is over, is not heard by a stopped process; KILL is.
     run = stack.wait_state(run_id, "stopped", within=120)
     assert run["reason"] == (
         "Stopped by admin: enough. It did not end in time and was ended by force."
