@@ -118,6 +118,13 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="folder that stands for a run:ID or checkpoint:ID of play.models",
     )
     parser.add_argument(
+        "--reward-path",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="folder that stands for a run:ID or checkpoint:ID that a reward names",
+    )
+    parser.add_argument(
         "--dataset", action="append", default=[], metavar="ID=PATH", help="file of a dataset id"
     )
 
@@ -234,6 +241,10 @@ def _refuse(message: str) -> int:
     return EXIT_INVALID
 
 
+def _paths(named: dict[str, str]) -> dict[str, Path]:
+    return {name: Path(path) for name, path in named.items()}
+
+
 def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
     """Open the attempt, say so, then load the engine and do the work."""
     from trainer.engine.failure import verdict_of
@@ -245,17 +256,19 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
     from trainer.gang import gang_read
     from trainer.stacks import stacks_offer
 
-    datasets: dict[str, Path] = {}
-    play_paths: dict[str, Path] = {}
+    datasets: dict[str, str] = {}
+    play_paths: dict[str, str] = {}
+    reward_paths: dict[str, str] = {}
     for option, items, found in (
         ("--dataset", options.dataset, datasets),
         ("--play-path", options.play_path, play_paths),
+        ("--reward-path", options.reward_path, reward_paths),
     ):
         for item in items:
             name, separator, path = item.partition("=")
             if not separator:
                 return _refuse(f"{option} {item}: must be ID=PATH")
-            found[name] = Path(path)
+            found[name] = path
     attempt = run.attempt(options.attempt or run.next_attempt())
     if attempt.journal("trainer").exists():
         return _refuse(f"attempt {attempt.number} was begun already; choose a higher --attempt")
@@ -286,8 +299,9 @@ def _work(run: Any, spec: RunSpec, options: argparse.Namespace) -> int:
         orders,
         model_path=options.model_path,
         reference_path=options.reference_path,
-        play_paths=play_paths,
-        datasets=datasets,
+        play_paths=_paths(play_paths),
+        reward_paths=reward_paths,
+        datasets=_paths(datasets),
         voids=getattr(options, "void", ()),
     )
     try:

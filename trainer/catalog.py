@@ -63,6 +63,10 @@ class Knob:
     """Shown unfolded in the form."""
     live: bool
     """May be changed while the run runs."""
+    names_model: bool
+    """May be `run:ID`, `checkpoint:ID` or `external:ID`, of a reward model."""
+    noted: bool
+    """Filled in by the server, and no field of a form."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,8 @@ def _knob(name: str, info: FieldInfo) -> Knob:
         role=_role_in(info.annotation) if kind in ("method", "methods") else "",
         basic=bool(extra.get("basic")),
         live=bool(extra.get("live")),
+        names_model=bool(extra.get("names_model")),
+        noted=bool(extra.get("noted")),
         **_help_parts(info.description or _section_help(info.annotation)),
     )
 

@@ -186,6 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--attempt", type=int, required=True, help="number of the attempt")
     parser.add_argument("--model-path", default="", help="folder that stands for run:ID here")
     parser.add_argument("--reference-path", default="", help="the same for reference.name")
+    parser.add_argument("--reward-path", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--dataset", action="append", default=[], metavar="ID=PATH")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value")
     options = parser.parse_intermixed_args(argv)
@@ -199,6 +200,7 @@ def main(argv: list[str] | None = None) -> int:
     inputs = {
         "model_path": options.model_path,
         "reference_path": options.reference_path,
+        "reward_paths": dict(item.split("=", 1) for item in options.reward_path),
         "datasets": dict(item.split("=", 1) for item in options.dataset),
     }
     try:

@@ -42,6 +42,7 @@ from trainer.methods import (
     Unavailable,
     Unscorable,
 )
+from trainer.named_models import reward_folder
 from trainer.rulings import Evaluator, Pair, Ruling
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ __all__ = [
     "document_score",
     "family",
     "hashes",
+    "reward_folder",
     "side_by_side",
     "task_names",
     "task_rows",

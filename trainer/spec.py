@@ -16,6 +16,7 @@ from trainer.contradictions import contradictions
 from trainer.correction import Correction
 from trainer.evaluation import Evaluation
 from trainer.methods import BASIC
+from trainer.named_models import CHECKPOINT_PREFIX, EXTERNAL_PREFIX, RUN_PREFIX
 from trainer.play import Play
 from trainer.problems import Problem, SpecError, problems_of, under
 from trainer.rollout import Rollout
@@ -74,8 +75,6 @@ __all__ = [
     "spec_parse",
     "with_default_advantage",
 ]
-
-RUN_PREFIX, CHECKPOINT_PREFIX, EXTERNAL_PREFIX = "run:", "checkpoint:", "external:"
 
 
 class Model(Section):

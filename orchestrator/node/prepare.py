@@ -13,6 +13,7 @@ from orchestrator.node.fetched import used
 from trainer.control import Control
 from trainer.disk import folder_remove
 from trainer.gang import Gang, gang_write
+from trainer.named_models import reward_models
 from trainer.rundir import RunDir, write_atomic
 from trainer.spec import SpecError, spec_parse
 from trainer.tables import ending_of
@@ -80,7 +81,7 @@ def _prepared(
     arguments += ["--attempt", str(attempt.number)]
     for path, option, name in _models_of(order["spec"]):
         place = order["inputs"]["models"].get(name)
-        named = f"{name}=" if option == "--play-path" else ""
+        named = f"{name}=" if option in ("--play-path", "--reward-path") else ""
         if place and "external" in place:
             arguments += [option, named + _external(place, path)]
         elif place:
@@ -122,6 +123,8 @@ def _models_of(spec: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield f"{part}.name", f"--{part}-path", spec.get(part, {}).get("name", "")
     for place, name in enumerate(spec.get("play", {}).get("models", [])):
         yield f"play.models.{place}", "--play-path", name
+    for field, name in reward_models(spec):
+        yield field, "--reward-path", name
 
 
 def _spec_write(run: RunDir, raw: dict[str, Any]) -> None:

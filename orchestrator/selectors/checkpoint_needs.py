@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.models import ENDED, Checkpoint, External, Run
 from orchestrator.selectors.inputs import final_checkpoint
-from trainer.spec import CHECKPOINT_PREFIX, RUN_PREFIX
+from trainer.named_models import CHECKPOINT_PREFIX, RUN_PREFIX, reward_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,12 +59,13 @@ def _named(
     """Of each run: its id, its name, the run and step it was forked from, the checkpoints its spec names."""
     rows = runs.order_by("created").values_list(
         *("pk", "name", "parent", "parent_step"),
-        *("spec__model__name", "spec__reference__name", "spec__play__models"),
+        *("spec__model__name", "spec__reference__name", "spec__play__models", "spec__rewards"),
     )
     finals: dict[str, str] = {}
-    for pk, name, parent, step, model, reference, played in rows:
+    for pk, name, parent, step, model, reference, played, rewards in rows:
         named = set()
-        for text in (model, reference, *(played or ())):
+        scored = (one for _, one in reward_models({"rewards": rewards}))
+        for text in (model, reference, *(played or ()), *scored):
             if not isinstance(text, str):
                 continue
             if text.startswith(CHECKPOINT_PREFIX):

@@ -10,6 +10,7 @@ from orchestrator.models import Dataset
 from orchestrator.models.comparison import ARMS_MOST
 from orchestrator.models.ids import new_id
 from orchestrator.selectors.inputs import checkpoint_named
+from orchestrator.selectors.reward_models import reward_models_chosen_from
 from orchestrator.selectors.spec_choices import Choice, data_choices
 from trainer import registry
 from trainer.problems import Problem
@@ -146,6 +147,15 @@ def draft_read(posted: Mapping[str, str]) -> tuple[Draft, dict[str, Any]]:
 def scorer_choices() -> list[str]:
     """Types of scorers."""
     return sorted(registry.family("rewards"))
+
+
+def knob_choices() -> list[Choice]:
+    """Knobs with which the scorer `reward-model` scores with a model that is here."""
+    return [
+        Choice(json.dumps({"model": value}), f"reward-model: {label}")
+        for choices in reward_models_chosen_from().values()
+        for value, label in choices
+    ]
 
 
 def prompt_choices() -> dict[str, list[Choice]]:

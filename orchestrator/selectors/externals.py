@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
 from orchestrator.models import ENDED, External, Run, Source
-from trainer.spec import EXTERNAL_PREFIX
+from trainer.named_models import EXTERNAL_PREFIX, reward_knobs, reward_models
 
 if TYPE_CHECKING:
     from orchestrator.models import Node
@@ -48,10 +49,11 @@ def external_get(external_id: str) -> External | None:
 
 
 def models_of(spec: dict[str, Any]) -> dict[str, str]:
-    """Every model that a spec names: field -> name. A playground has its own in `play.models`."""
+    """Every model that a spec names: field -> name. A playground has its own in `play.models`, rewards theirs."""
     found = {f"{part}.name": spec.get(part, {}).get("name", "") for part in ("model", "reference")}
     played = spec.get("play", {}).get("models", [])
-    return found | {f"play.models.{place}": name for place, name in enumerate(played)}
+    found |= {f"play.models.{place}": name for place, name in enumerate(played)}
+    return found | dict(reward_models(spec))
 
 
 def external_names(spec: dict[str, Any]) -> list[str]:
@@ -104,8 +106,16 @@ def external_in_reach(external: External, node: Node) -> bool:
 def runs_naming(external: External) -> Any:
     """Every run whose spec names it, newest first."""
     name = f"{EXTERNAL_PREFIX}{external.pk}"
-    named = Q(spec__model__name=name) | Q(spec__reference__name=name)
-    return Run.objects.filter(named | Q(spec__play__models__contains=[name])).order_by("-created")
+    named = naming(name) | Q(spec__play__models__contains=[name])
+    return Run.objects.filter(named).order_by("-created")
+
+
+def naming(*names: str) -> Q:
+    """Runs that train, compare or score with a model of these names."""
+    found = Q(spec__model__name__in=names) | Q(spec__reference__name__in=names)
+    for name, (tag, knob) in product(names, reward_knobs()):
+        found |= Q(spec__rewards__contains=[{"type": tag, knob: name}])
+    return found
 
 
 def runs_needing(external: External) -> list[Run]:

@@ -10,9 +10,10 @@ from django.urls import reverse
 
 from orchestrator.models import Checkpoint, External, Run
 from orchestrator.selectors.checkpoints import checkpoint_get
-from orchestrator.selectors.externals import external_get, runs_naming
+from orchestrator.selectors.externals import external_get, naming, runs_naming
 from orchestrator.selectors.inputs import checkpoint_named, final_checkpoint
 from orchestrator.selectors.run_words import method_chips, spec_of
+from trainer.named_models import reward_models
 from trainer.spec import CHECKPOINT_PREFIX, EXTERNAL_PREFIX, RUN_PREFIX
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ def descendants_of(thing: Checkpoint | External) -> list[Kin]:
     final = final_checkpoint(thing.run)
     if final is not None and final.pk == thing.pk:
         names.append(f"{RUN_PREFIX}{thing.run_id}")
-    named = Q(spec__model__name__in=names) | Q(spec__reference__name__in=names)
     forked = Q(parent=thing.run_id, parent_step=thing.step)
-    runs = list(Run.objects.filter(named | forked).order_by("created")[:CHILDREN_MOST])
+    runs = list(Run.objects.filter(naming(*names) | forked).order_by("created")[:CHILDREN_MOST])
     made = External.objects.filter(
         Q(facts__parents__contains=[thing.sha256]) | Q(sha256=thing.sha256)
     )
@@ -128,6 +128,8 @@ def _of_checkpoint(checkpoint: Checkpoint) -> Iterator[tuple[str, Checkpoint | E
         )
     if name := str(reference.get("name") or ""):
         yield "reference", _named(name, "reference")
+    for _, name in reward_models(spec):
+        yield "reward model", _named(name, "reward model")
 
 
 def _named(name: str, relation: str = "start model") -> Checkpoint | External | Kin:
@@ -179,7 +181,9 @@ def _run(run: Run, relation: str, note: str = "") -> Kin:
 def _used_by(run: Run, *names: str) -> Kin:
     spec = spec_of(run)
     as_model = _section(spec, "model").get("name") in names
-    if run.parent_step is not None and as_model:
+    if not as_model and any(name in names for _, name in reward_models(spec)):
+        relation = "scored by it"
+    elif run.parent_step is not None and as_model:
         relation = "fork"
     elif run.kind == "evaluate":
         relation = "evaluation"

@@ -10,7 +10,9 @@ from orchestrator.models import Checkpoint, Dataset, External, Run, State
 from orchestrator.selectors.datasets import datasets_chosen_from
 from orchestrator.selectors.externals import external_get, where_words
 from orchestrator.selectors.knob_text import number_text
+from orchestrator.selectors.reward_models import reward_model_problem, reward_models_chosen_from
 from orchestrator.selectors.spec_schema import built_in_sources
+from trainer.named_models import reward_models
 from trainer.spec import CHECKPOINT_PREFIX, EXTERNAL_PREFIX, RUN_PREFIX, Problem
 
 if TYPE_CHECKING:
@@ -54,6 +56,14 @@ def model_choices() -> dict[str, list[Choice]]:
     return {heading: choices for heading, choices in found.items() if choices}
 
 
+def reward_model_choices() -> dict[str, list[Choice]]:
+    """Models that can score, by heading."""
+    return {
+        heading: [Choice(value, label) for value, label in choices]
+        for heading, choices in reward_models_chosen_from().items()
+    }
+
+
 def data_choices() -> dict[str, list[Choice]]:
     """Sources of rows, by heading."""
     built_in = [
@@ -86,14 +96,17 @@ def names_explained(raw: Any) -> dict[str, str]:
 
 
 def name_problems(raw: Any) -> list[Problem]:
-    """Ids that name nothing here."""
+    """Ids that name nothing here, or no reward model where one is wanted."""
     found = []
     for path, name in _names(raw):
         kind = _kind(path, name)
+        message = ""
         if kind and _thing(path, name) is None:
-            found.append(
-                Problem(path=path, message=f"there is no {kind} {name.rpartition(':')[2]} here")
-            )
+            message = f"there is no {kind} {name.rpartition(':')[2]} here"
+        elif path.startswith("rewards."):
+            message = reward_model_problem(name)
+        if message:
+            found.append(Problem(path=path, message=message))
     return found
 
 
@@ -126,6 +139,7 @@ def _names(raw: Any) -> Iterator[tuple[str, str]]:
         value = raw.get(section)
         if isinstance(value, dict) and isinstance(value.get("name"), str):
             yield f"{section}.name", value["name"].strip()
+    yield from reward_models(raw)
     data = raw.get("data")
     for part in ("train", "eval"):
         items = data.get(part) if isinstance(data, dict) else None

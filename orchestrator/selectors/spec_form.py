@@ -62,7 +62,7 @@ class Field:
     grouped: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
     """The same options below headings, where there are many."""
     picks: str = ""
-    """Which list of existing things this field offers: "models", "data" or ""."""
+    """Which list of existing things this field offers: "models", "reward_models", "data" or ""."""
     swaps: bool = False
     """Whether a new value changes which fields there are."""
     silent: str = ""
@@ -287,6 +287,8 @@ class _Builder:
         """Put knobs into a group: scalars shown or folded, the others as groups below."""
         fields = []
         for knob in knobs:
+            if knob.noted:
+                continue
             path = f"{group.path}.{knob.name}"
             given = value.get(knob.name, UNSET)
             if knob.kind in SCALARS:
@@ -302,6 +304,7 @@ class _Builder:
         """One scalar knob."""
         path = f"{parent}.{knob.name}".lstrip(".")
         picks = _PICKED.get(path) or (_PICKED.get(knob.name, "") if "." in path else "")
+        picks = "reward_models" if knob.names_model else picks
         made = Field(
             path, knob, text_of(knob, value), picks=picks, silent=silence(path, self.facts)
         )

@@ -8,20 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.external_folder import ADAPTER, CONFIG, MANIFEST
 from orchestrator.models import Checkpoint
 from orchestrator.models.ids import new_id
-from orchestrator.selectors.externals import external_named
+from orchestrator.selectors.externals import external_named, is_here
 from orchestrator.selectors.inputs import checkpoint_named
 from orchestrator.selectors.removals import is_being_deleted
+from orchestrator.selectors.reward_models import is_scoring
 from trainer.problems import Problem
 from trainer.spec import CHECKPOINT_PREFIX, EXTERNAL_PREFIX, RUN_PREFIX, spec_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.models import External
+
 NAME_MOST = 120
 MODEL_MOST = 300
-DESCRIBING = ("config.json", "tokenizer.json", "tokenizer_config.json")
+DESCRIBING = (CONFIG, ADAPTER, "tokenizer.json", "tokenizer_config.json")
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -76,6 +80,11 @@ def _of_checkpoint(name: str) -> Candidate:
         raise ValueError(f"{name}: its run is being deleted")
     run = checkpoint.run
     spec = run.effective_spec or run.spec
+    if is_scoring(run.spec):
+        raise ValueError(
+            f"{name} ({run.name or run.pk}) is a reward model: it scores, and writes no answers; name it in a "
+            "scorer of type reward-model"
+        )
     return Candidate(
         model=f"{CHECKPOINT_PREFIX}{checkpoint.pk}",
         name=f"{run.name or run.pk}, step {checkpoint.step:,}"[:NAME_MOST],
@@ -100,15 +109,31 @@ def _of_external(name: str) -> Candidate:
     return Candidate(
         model=name,
         name=str(external.name)[:NAME_MOST],
-        digest=external.sha256 or _digest_of_nobody(),
+        digest=external_digest(external) or _digest_of_nobody(),
         facts={"source": "external", "origin": str(external.source)[:300]},
     )
 
 
+def external_digest(external: External) -> str:
+    """What tells a registered model's weights from others'; "" where nobody has looked at them.
+
+    A manifest names the hash of every file. Any other folder is registered by the hash of its config, which
+    models of one architecture share: its weights count too, or else that they are this registration's.
+    """
+    if not external.sha256:
+        return ""
+    if is_here(external):
+        if (Path(external.source) / MANIFEST).is_file():
+            return external.sha256
+        if found := folder_digest(external.source):
+            return found
+    text = json.dumps([external.pk, external.sha256, str(external.read)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _of_place(name: str) -> Candidate:
     """A folder or a hub model."""
-    folder = Path(name).expanduser()
-    digest = _digest_of_folder(folder)
+    folder, digest = Path(name).expanduser(), folder_digest(name)
     return Candidate(
         model=name,
         name=(folder.name if digest else name)[:NAME_MOST] or name[:NAME_MOST],
@@ -117,13 +142,15 @@ def _of_place(name: str) -> Candidate:
     )
 
 
-def _digest_of_folder(folder: Path) -> str:
+def folder_digest(name: str) -> str:
     """Of what describes the model and of its weights' names, sizes and times; "" for what is no folder here.
 
     Weights may be many gigabytes: they are not read, so a folder whose files were written again is another model.
     """
+    folder = Path(name).expanduser()
     try:
-        if not (folder.is_absolute() and (folder / "config.json").is_file()):
+        holds = any((folder / name).is_file() for name in (CONFIG, ADAPTER))
+        if not (folder.is_absolute() and holds):
             return ""
         known = {
             name: (folder / name).read_bytes().hex()

@@ -10,6 +10,7 @@ from orchestrator.models.comparison import ARMS_MOST
 from orchestrator.selectors.comparisons import DIGEST
 from orchestrator.services.comparison_items import rows_of_sources
 from orchestrator.services.comparison_models import Candidate, candidates_of
+from orchestrator.services.comparison_scorers import scorers_fixed
 from trainer.answering import scorer_digests
 from trainer.problems import Problem, SpecError
 from trainer.spec import RunSpec, spec_parse
@@ -71,6 +72,8 @@ def order_checked(
     sources = [source.model_dump(mode="json") for source in spec.data.eval]
     rows, told, wrong = rows_of_sources(sources, seed=seed)
     problems += wrong
+    fixed, wrong = scorers_fixed([one.model_dump(mode="json") for one in spec.rewards])
+    problems += wrong
     asked = {ours: getattr(spec.evaluation, theirs) for ours, theirs in SAMPLING.items()}
     answers = len(rows) * len(models) * int(asked["samples"])
     if answers > ANSWERS_MOST:
@@ -89,7 +92,7 @@ def order_checked(
         prompts=sources,
         rows=rows,
         sampling=asked,
-        scorers=scorers_pinned([one.model_dump(mode="json") for one in spec.rewards]),
+        scorers=scorers_pinned(fixed),
         seed=seed,
         told=told,
     )

@@ -8,10 +8,12 @@ from pydantic import ValidationError
 
 from orchestrator.models import Run
 from orchestrator.models.promotion_after import START, PromotionAfter
+from orchestrator.selectors.reward_models import reward_model_problem
 from orchestrator.services.comparison_items import rows_of_sources
 from orchestrator.services.comparison_models import candidates_of
 from orchestrator.services.comparison_orders import spec_of_order
 from orchestrator.services.promotions import rule_checked
+from trainer.named_models import reward_models
 from trainer.problems import Problem, SpecError, problems_of
 from trainer.spec import RUN_PREFIX
 
@@ -50,6 +52,11 @@ def after_checked(raw: Mapping[str, Any] | None, spec: Mapping[str, Any]) -> dic
     ]
     parsed, wrong = spec_of_order(rule["prompts"], rule["sampling"], rule["scorers"], rule["seed"])
     problems += wrong
+    problems += [
+        Problem(path=path.replace("rewards", "scorers", 1), message=message)
+        for path, name in reward_models({"rewards": rule["scorers"]})
+        if (message := reward_model_problem(name))
+    ]
     problems += _baseline_problems(rule["baseline"], spec)
     if problems or parsed is None:
         raise _named(problems)

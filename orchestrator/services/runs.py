@@ -12,6 +12,7 @@ from orchestrator.models import Checkpoint, Dataset, Desired, Process, Run, Stat
 from orchestrator.selectors.externals import external_named, models_of
 from orchestrator.selectors.inputs import data_sources
 from orchestrator.selectors.removals import is_being_deleted
+from orchestrator.selectors.reward_models import reward_model_problem
 from orchestrator.services.dispatch import schedule_soon
 from orchestrator.services.externals import external_problem
 from orchestrator.services.facts import event_add, run_change, run_owned
@@ -233,17 +234,9 @@ def _named_things_exist(spec: dict[str, Any]) -> Run | None:
     problems: list[Problem] = []
     waits_for = None
     for path, name in models_of(spec).items():
-        message = ""
         if name.startswith(RUN_PREFIX):
-            parent = Run.objects.filter(pk=name.removeprefix(RUN_PREFIX)).first()
-            waits_for = waits_for or parent
-            if parent is None or is_being_deleted(parent.pk):
-                message = f"there is no {name}"
-        elif name.startswith(CHECKPOINT_PREFIX) and not _checkpoint_exists(name):
-            message = f"there is no {name}, or its files are gone"
-        elif name.startswith(EXTERNAL_PREFIX):
-            message = external_problem(name) or _revision_lost(path, name)
-        if message:
+            waits_for = waits_for or Run.objects.filter(pk=name.removeprefix(RUN_PREFIX)).first()
+        if message := _model_problem(path, name):
             problems.append(Problem(path=path, message=message))
     if not problems:
         problems += _revisions_apply(spec)
@@ -253,13 +246,28 @@ def _named_things_exist(spec: dict[str, Any]) -> Run | None:
     return waits_for
 
 
+def _model_problem(path: str, name: str) -> str:
+    """Why a run cannot load the model of this name; "" when it can, as far as is known here."""
+    if path.startswith("rewards.") and (problem := reward_model_problem(name)):
+        return problem
+    if name.startswith(RUN_PREFIX):
+        parent = Run.objects.filter(pk=name.removeprefix(RUN_PREFIX)).first()
+        return "" if parent and not is_being_deleted(parent.pk) else f"there is no {name}"
+    if name.startswith(CHECKPOINT_PREFIX) and not _checkpoint_exists(name):
+        return f"there is no {name}, or its files are gone"
+    if name.startswith(EXTERNAL_PREFIX):
+        return external_problem(name) or _revision_lost(path, name)
+    return ""
+
+
 def _revision_lost(path: str, name: str) -> str:
-    """Why a playground cannot load a hub model that is registered at a revision; "" where that is none."""
-    external = external_named(name) if path.startswith("play.") else None
+    """Why a hub model cannot be loaded at the revision at which it is registered; "" where it can, or has none."""
+    external = external_named(name) if path.startswith(("play.", "rewards.")) else None
     if external is None or not external.revision:
         return ""
+    who = "a playground loads" if path.startswith("play.") else "rewards load"
     return (
-        f"{name} ({external.name}) is registered at the revision {external.revision}, and a playground loads "
+        f"{name} ({external.name}) is registered at the revision {external.revision}, and {who} "
         "hub models as they are now; download it and register the folder"
     )
 

@@ -23,6 +23,7 @@ from orchestrator.selectors.comparisons import comparisons_list
 from orchestrator.selectors.external_facts import size_words
 from orchestrator.selectors.externals import externals_list, where_words
 from orchestrator.selectors.registry_lineage import descendants_of, lineage_of
+from orchestrator.selectors.reward_models import is_scoring
 from orchestrator.services.checkpoint_listing import checkpoint_listing
 from orchestrator.services.checkpoint_removals import checkpoint_delete
 from orchestrator.services.checkpoints import in_store
@@ -218,6 +219,7 @@ def _files(request: HttpRequest, checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "folder": folder,
         "files": files,
+        "scores": is_scoring(checkpoint.run.spec),
         "whole": all(file.bytes is not None for file in files),
         # Libraries load from folders: what lies in a store is downloaded first.
         "load": "" if in_store(checkpoint) else checkpoint_rows.load_text(folder),

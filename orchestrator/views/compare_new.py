@@ -85,6 +85,7 @@ def _page(request: HttpRequest, draft: Draft, status: int = 200) -> HttpResponse
     context = {
         "draft": draft,
         "scorer_types": comparison_form.scorer_choices(),
+        "scorer_knobs": comparison_form.knob_choices(),
         "models": models,
         "model_names": {one.value: one.label for some in models.values() for one in some},
         "data": comparison_form.prompt_choices(),

@@ -93,5 +93,9 @@ def _context(request: HttpRequest, desk: Desk) -> dict[str, Any]:
     return {
         "desk": desk,
         "may_launch": request.user.has_role(Role.OPERATOR),
-        "lists": {"models": spec_choices.model_choices(), "data": spec_choices.data_choices()},
+        "lists": {
+            "models": spec_choices.model_choices(),
+            "reward_models": spec_choices.reward_model_choices(),
+            "data": spec_choices.data_choices(),
+        },
     }

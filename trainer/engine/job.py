@@ -33,6 +33,7 @@ from trainer.engine.sharding import optimizer_load, shard
 from trainer.engine.start_speed import decode_seconds
 from trainer.engine.state import State
 from trainer.metrics import WARM_UP_PREFIX
+from trainer.named_models import reward_folders_set
 from trainer.rundir import write_atomic
 from trainer.several import processes_problems
 from trainer.spec import spec_hash
@@ -192,6 +193,7 @@ class Job:
         self.train_parts = self._parts(spec, "train") if spec.kind == "train" else []
         self.eval_parts = self._parts(spec, "eval")
         self.warm_parts = [] if self.warm_spec is None else self._parts(self.warm_spec, "train")
+        reward_folders_set(session.reward_paths)
         for reward in spec.rewards:
             reward.prepare()
         self.models = Models(

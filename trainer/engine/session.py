@@ -32,6 +32,8 @@ class Session:
     """The same for the reference."""
     play_paths: Mapping[str, Path] = field(default_factory=dict)
     """Folders that stand for `run:ID` or `checkpoint:ID` among the models of a playground."""
+    reward_paths: Mapping[str, str] = field(default_factory=dict)
+    """The same, or hub ids, for the models that rewards name."""
     datasets: Mapping[str, Path] = field(default_factory=dict)
     """Files of dataset ids."""
     voids: Sequence[tuple[int, int]] = ()

@@ -48,6 +48,7 @@ def lead(session: Session, spec: RunSpec) -> Verdict:
             "spec": spec.model_dump(mode="json"),
             "model_path": session.model_path,
             "reference_path": session.reference_path,
+            "reward_paths": dict(session.reward_paths),
             "datasets": {name: str(path) for name, path in session.datasets.items()},
             "voids": [list(void) for void in session.voids],
         }
@@ -102,6 +103,7 @@ def follow(run: RunDir, attempt: AttemptDir) -> None:
         FollowedOrders(run, attempt, ranks),
         model_path=briefing["model_path"],
         reference_path=briefing["reference_path"],
+        reward_paths=briefing["reward_paths"],
         datasets={name: Path(path) for name, path in briefing["datasets"].items()},
         voids=[(number, step) for number, step in briefing["voids"]],
         ranks=ranks,

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from trainer.registry import Answer, Reward
+from trainer.registry import Answer, Reward, reward_folder
 
 log = logging.getLogger(__name__)
 
@@ -19,28 +19,25 @@ class RewardModel(Reward):
     type: Literal["reward-model"] = "reward-model"
     at_once: ClassVar[int] = 32
 
-    model: str = Field(min_length=1, max_length=1000, json_schema_extra={"basic": True})
-    """Folder of the reward model (a checkpoint of ours, or any sequence classifier of transformers that is
-    read at its last token) or its hub id. Only `model.name` knows `run:ID`, `checkpoint:ID` and `external:ID`;
-    give the folder here. Policies whose tokenizer has the same tokens are scored token by token as
-    they wrote; answers of others are encoded again from their text."""
+    model: str = Field(
+        min_length=1, max_length=1000, json_schema_extra={"basic": True, "names_model": True}
+    )
+    """The reward model: `run:ID` (waits for the final checkpoint of a run that trains one), `checkpoint:ID`,
+    `external:ID`, its folder (a checkpoint of ours, or any sequence classifier of transformers that is
+    read at its last token) or its hub id. Policies whose tokenizer has the same tokens are scored token by
+    token as they wrote; answers of others are encoded again from their text."""
     outputs: dict[str, float] = Field(default_factory=dict)
     """Weight of each output, by name or by number, of a model with several: the score is their sum.
     Empty takes the only output. Healthy: 1 for what is wanted, negative for what is not."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the reward model computes. Healthy: cpu for tiny models, cuda where its memory allows."""
-
-    @model_validator(mode="after")
-    def _a_folder_is_named(self) -> Self:
-        if self.model.startswith(("run:", "checkpoint:", "external:")):
-            raise ValueError(
-                f"{self.model} is known to model.name only; give the folder of the checkpoint"
-            )
-        return self
+    content: str = Field("", max_length=64, json_schema_extra={"noted": True})
+    """Which files `model` stood for, as comparisons note it for a folder and for `external:ID`: scores by other
+    files count as those of another scorer."""
 
     def prepare(self) -> None:
         """Load the model. Raises ValueError where it cannot be, or lacks a named output."""
-        self._weights(_loaded(self.model, self.device).model.config)
+        self._weights(self._loaded().model.config)
 
     def score(self, answer: Answer) -> float | None:
         """The weighted sum of the model's outputs; None for an answer that is too long for it."""
@@ -50,7 +47,7 @@ class RewardModel(Reward):
         """The same of several answers, in one forward pass."""
         import torch
 
-        scorer = _loaded(self.model, self.device)
+        scorer = self._loaded()
         weight_K = torch.tensor(self._weights(scorer.model.config))
         ids = [scorer.encode(answer) for answer in answers]
         fitting = [i for i, tokens in enumerate(ids) if 0 < len(tokens) <= scorer.room]
@@ -63,6 +60,9 @@ class RewardModel(Reward):
             for place, total in zip(some, total_B.tolist(), strict=True):
                 found[place] = total
         return found
+
+    def _loaded(self) -> "_Scorer":
+        return _scorer(reward_folder(self.model), self.device)
 
     def _weights(self, config: Any) -> list[float]:
         names = [str(config.id2label[index]) for index in range(config.num_labels)]
@@ -84,7 +84,7 @@ class RewardModel(Reward):
 
 
 @cache
-def _loaded(name: str, device: str) -> "_Scorer":
+def _scorer(name: str, device: str) -> "_Scorer":
     return _Scorer(name, device)
 
 

@@ -159,3 +159,24 @@ def test_the_models_of_a_playground_go_to_the_trainer_by_their_names(tmp_path):
     words["inputs"]["models"] = {}
     with pytest.raises(CannotPrepare, match=r"play.models.0: external:e+ is registered no more"):
         carried_out(tmp_path / "e", words)
+
+
+def test_the_models_of_rewards_go_to_the_trainer_by_their_names(tmp_path):
+    folder = model_write(tmp_path / "scorer")
+    name = "external:" + "e" * 12
+    for index, module in ((None, "trainer"), (1, "trainer.deputy")):
+        words = order(index)
+        rewards = [
+            {"type": "exact-match"},
+            {"type": "reward-model", "model": name},
+            {"type": "reward-model", "model": "NAME/MODEL", "name": "hub"},
+        ]
+        words["spec"] = {**words["spec"], "rewards": rewards}
+        words["inputs"]["models"] = {name: external(folder)}
+        found = carried_out(tmp_path / f"d{index}", words)
+        place = found.arguments.index("--reward-path")
+        assert (found.module, found.arguments[place + 1]) == (module, f"{name}={folder}")
+        assert found.arguments.count("--reward-path") == 1
+        words["inputs"]["models"] = {}
+        with pytest.raises(CannotPrepare, match=r"rewards.1.model: external:e+ is registered no m"):
+            carried_out(tmp_path / f"e{index}", words)

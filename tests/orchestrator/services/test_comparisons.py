@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +34,7 @@ from orchestrator.services.comparisons import (
     comparison_stop,
 )
 from orchestrator.services.evaluation_sets import evaluation_set_add
+from orchestrator.services.externals import external_register, external_reread
 from tests.orchestrator.answered import (
     EXACT,
     ROWS,
@@ -43,6 +45,7 @@ from tests.orchestrator.answered import (
     imported,
     runs_end,
 )
+from tests.orchestrator.model_folder import model_write, weights_write
 from trainer.answering import item_digest, sampling_digest, sampling_of, scorer_digests
 from trainer.spec import SpecError
 
@@ -354,14 +357,39 @@ def test_an_evaluation_set_finds_the_answers_that_are_there(
     assert state(second) == "ready" and Run.objects.count() == before
 
 
-def test_registered_models_answer_under_their_hash(
+def test_registered_models_of_one_config_never_answer_for_each_other(
+    make: Callable[..., Comparison], ada: User, tmp_path: Path
+) -> None:
+    base, tuned = (model_write(tmp_path / name) for name in ("base", "tuned"))
+    weights_write(tuned / "model.safetensors", {"a.weight": [8, 64], "b.weight": [9]})
+    one, other = (external_register(owner=ada, source=str(path)) for path in (base, tuned))
+    assert one.sha256 == other.sha256, "the hash of their config"
+    named = [f"external:{one.pk}", f"external:{other.pk}"]
+    first, second = (arm.digest for arm in make(checkpoints=named).arms.all())
+    assert first != second
+    assert [arm.digest for arm in make(checkpoints=named).arms.all()] == [first, second]
+    # Trained on in its place: what answers now is another model.
+    os.utime(tuned / "model.safetensors", (1, 1))
+    again = [arm.digest for arm in make(checkpoints=named).arms.all()]
+    assert again[0] == first and again[1] != second
+    # A manifest tells of every file: the same weights wherever they lie.
+    (tuned / "manifest.json").write_text("{}")
+    looked = external_reread(external_id=other.pk, user=ada)
+    assert [arm.digest for arm in make(checkpoints=named).arms.all()] == [first, looked.sha256]
+
+
+def test_registered_models_that_lie_elsewhere_answer_for_themselves(
     make: Callable[..., Comparison], ada: User
 ) -> None:
     words = {"owner": ada, "kind": "path", "source": "/models/a", "everywhere": True}
-    known = External.objects.create(name="known", sha256="e" * 64, **words)
+    known, alike = (
+        External.objects.create(name=name, sha256="e" * 64, **words) for name in ("known", "alike")
+    )
     unread = External.objects.create(name="unread", **words)
-    comparison = make(checkpoints=[f"external:{known.pk}", f"external:{unread.pk}"])
-    first, second = comparison.arms.all()
-    assert (first.name, first.digest) == ("known", "e" * 64)
-    assert len(second.digest) == 64 and second.digest != first.digest
-    assert first.model == f"external:{known.pk}"
+    named = [f"external:{one.pk}" for one in (known, alike, unread)]
+    arms = make(checkpoints=named).arms.all()
+    assert len({arm.digest for arm in arms}) == 3 and all(len(arm.digest) == 64 for arm in arms)
+    assert (arms[0].name, arms[0].model) == ("known", named[0])
+    again = make(checkpoints=named).arms.all()
+    same = [arm.digest == before.digest for arm, before in zip(again, arms, strict=True)]
+    assert same == [True, True, False]

@@ -152,9 +152,9 @@ def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
     policy.tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"is no reward model: it has no score\.weight"):
         reward(str(tmp_path)).prepare()
-    for name in ("run:abc", "checkpoint:abc"):
-        with pytest.raises(ValueError, match="give the folder of the checkpoint"):
-            reward(name)
+    for name in ("run:abc", "checkpoint:abc", "external:abc"):
+        with pytest.raises(ValueError, match=f"give its folder with --reward-path {name}=FOLDER"):
+            reward(name).prepare()
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no usable GPU"):
             reward(scorer_folder(tmp_path / "good"), device="cuda").prepare()
@@ -165,6 +165,11 @@ def run(folder: Path, spec: dict[str, Any], *overrides: str) -> tuple[int, list[
     (folder / "spec.json").write_text(json.dumps(spec))
     code = command(["run", str(folder / "spec.json"), "--dir", str(folder / "run"), *overrides])
     return code, list(read_events(RunDir(folder / "run").attempt(1).journal("trainer")))
+
+
+def taste(events: list[dict[str, Any]]) -> list[float]:
+    values = [event["values"] for event in events if event["type"] == "metrics"]
+    return [one["rewards/taste/mean"] for one in values if "rewards/taste/mean" in one]
 
 
 def test_a_policy_learns_from_the_reward_model_that_was_trained_before(tmp_path: Path) -> None:
@@ -190,9 +195,14 @@ def test_a_policy_learns_from_the_reward_model_that_was_trained_before(tmp_path:
     }
     code, events = run(tmp_path / "writer", grpo)
     assert code == 0
-    rewards = [e["values"]["rewards/taste/mean"] for e in events
-               if e["type"] == "metrics" and "rewards/taste/mean" in e["values"]]  # fmt: skip
+    rewards = taste(events)
     assert len(rewards) == 10 and rewards[-1] > rewards[0] + 0.3
+    # The same model by the name that a server gives it.
+    named = grpo | {"rewards": [part | {"model": "checkpoint:abc"}]}
+    code, events = run(tmp_path / "named", named, f"--reward-path=checkpoint:abc={folder}")
+    assert code == 0 and taste(events) == rewards
+    code, events = run(tmp_path / "unknown", named, f"--reward-path=checkpoint:abd={folder}")
+    assert code == 2 and "checkpoint:abc is known to the server only" in events[-1]["message"]
     code, events = run(
         tmp_path / "typo", grpo, 'rewards=[{type = "reward-model", model = "/nowhere/at/all"}]'
     )
