@@ -54,14 +54,15 @@ def checkpoint_marks(checkpoint: Checkpoint) -> dict[str, Any] | None:
     return best if best["id"] == checkpoint.pk else None
 
 
-def load_text(folder: str) -> str:
-    """Python that loads a checkpoint from a folder."""
+def load_text(folder: str, *, scores: bool) -> str:
+    """Python that loads a checkpoint from a folder; `scores`: it is a reward model."""
+    kind = "AutoModelForSequenceClassification" if scores else "AutoModelForCausalLM"
     return "\n".join(
         [
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            f"from transformers import {kind}, AutoTokenizer",
             "",
             f"folder = {json.dumps(folder)}",
-            "model = AutoModelForCausalLM.from_pretrained(folder)",
+            f"model = {kind}.from_pretrained(folder)",
             "tokenizer = AutoTokenizer.from_pretrained(folder)",
         ]
     )

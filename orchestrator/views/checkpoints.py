@@ -214,15 +214,16 @@ def _files(request: HttpRequest, checkpoint: Checkpoint) -> dict[str, Any]:
         folder, files = checkpoint_listing(checkpoint)
     except ValueError as problem:
         return {"gone": str(problem)}
+    scores = is_scoring(checkpoint.run.spec)
     listing = request.build_absolute_uri(reverse("api:checkpoint_listing", args=[checkpoint.pk]))
     name = f"checkpoint-{checkpoint.pk}"
     return {
         "folder": folder,
         "files": files,
-        "scores": is_scoring(checkpoint.run.spec),
+        "scores": scores,
         "whole": all(file.bytes is not None for file in files),
         # Libraries load from folders: what lies in a store is downloaded first.
-        "load": "" if in_store(checkpoint) else checkpoint_rows.load_text(folder),
+        "load": "" if in_store(checkpoint) else checkpoint_rows.load_text(folder, scores=scores),
         "fetch": checkpoint_rows.fetch_text(listing, name),
         "export": checkpoint_rows.export_texts(
             name if in_store(checkpoint) else folder,

@@ -40,6 +40,14 @@ SPEC = {
     "evaluation": {"every_steps": 0},
     "checkpoint": {"every_steps": 6, "keep_last": 40},
 }
+PAIRS = SPEC | {
+    "name": "taste",
+    "objective": {"type": "bradley-terry"},
+    "data": {"train": [{"source": "noisy-sort"}]},
+    "budget": {"max_steps": 30},
+    "checkpoint": {"every_steps": 30},
+}
+"""A reward model that prefers digits in order."""
 STATE = "document.querySelector('[data-comparison-state]').dataset.comparisonState"
 
 
@@ -82,6 +90,16 @@ def settled(is_so: Callable[[], bool]) -> None:
         time.sleep(1)
 
 
+def finished(rest: Rest, run: str) -> str:
+    """The id of the run, once it has finished."""
+    end = time.monotonic() + 180
+    while (state := rest(f"/runs/{run}")["state"]) not in ("finished", "failed"):
+        assert time.monotonic() < end, state
+        time.sleep(0.5)
+    assert state == "finished", rest(f"/runs/{run}")
+    return run
+
+
 @pytest.fixture(scope="module")
 def up() -> Iterator[Served]:
     with Served("--slots", "2") as served:
@@ -110,13 +128,16 @@ def page(chromium: Browser, up: Served) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def checkpoints(rest: Rest) -> list[str]:
+def scorer(rest: Rest) -> str:
+    """A run that trains a reward model, beside the others."""
+    run: str = rest("/runs", {"spec": PAIRS})["id"]
+    return run
+
+
+@pytest.fixture(scope="module")
+def checkpoints(rest: Rest, scorer: str) -> list[str]:
     """The first and the last checkpoint of a training."""
-    run = rest("/runs", {"spec": SPEC})["id"]
-    end = time.monotonic() + 180
-    while (state := rest(f"/runs/{run}")["state"]) not in ("finished", "failed"):
-        assert time.monotonic() < end, state
-        time.sleep(0.5)
+    run = finished(rest, rest("/runs", {"spec": SPEC})["id"])
     kept = rest(f"/runs/{run}/checkpoints")["items"]
     assert len(kept) > 1, rest(f"/runs/{run}")
     return [f"checkpoint:{one['id']}" for one in (kept[-1], kept[0])]
@@ -337,3 +358,26 @@ def test_both_answer_in_a_playground_and_a_blend_of_one_alone_is_that_one(
         assert time.monotonic() < end, now
         time.sleep(0.2)
     assert now["state"] == "stopped"
+
+
+def test_a_run_is_promoted_by_the_reward_model_that_was_trained_before(
+    page: Page, up: Served, rest: Rest, checkpoints: list[str], scorer: str
+) -> None:
+    """Nobody touches it: the run ends, is compared with where it began, and what it made is approved."""
+    by_taste = {"type": "reward-model", "model": f"run:{finished(rest, scorer)}"}
+    rule = {"baseline": checkpoints[0], "scorers": [by_taste]}
+    longer = SPEC | {"name": "longer", "model": {"name": checkpoints[0]}}
+    run = finished(rest, rest("/runs", {"spec": longer, "promotion": rule})["id"])
+
+    def newest() -> dict[str, Any]:
+        found: dict[str, Any] = rest(f"/runs/{run}/checkpoints")["items"][0]
+        return found
+
+    settled(lambda: newest()["stage"] == "approved")
+    comparison = rest(f"/runs/{run}")["promotion"]["begun"]["comparison"]
+    page.goto(f"{up.url}/compare/{comparison}/")
+    verdict = page.locator(".verdict").inner_text()
+    assert "longer, step 60” is better than “sorter, step 6" in verdict
+    assert page.locator("th", has_text="Mean reward-model").is_visible()
+    page.goto(f"{up.url}/checkpoints/{newest()['id']}/")
+    assert "approved" in page.locator("main").inner_text().lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,19 @@ def test_one_shows_its_files_and_how_to_load_it(
     assert "/files/lost.bin" not in page and ">missing<" in page
     assert "AutoModelForCausalLM.from_pretrained" in page
     assert f"http://testserver/api/checkpoints/{saved.pk}/files" in page
+    assert f'[model] name = "checkpoint:{saved.pk}"' in html.unescape(page) and "Compare it" in page
+
+
+def test_a_reward_model_says_how_it_scores(
+    vera: User, saved: Checkpoint, browser_of: Callable[[User], Client]
+) -> None:
+    Run.objects.filter(pk=saved.run_id).update(
+        spec={**saved.run.spec, "objective": {"type": "rating-regression"}}
+    )
+    page = html.unescape(browser_of(vera).get(f"/checkpoints/{saved.pk}/").content.decode())
+    assert "AutoModelForSequenceClassification.from_pretrained" in page
+    assert f'type = "reward-model", model = "checkpoint:{saved.pk}"' in page
+    assert "Compare it" not in page and "[model]" not in page
 
 
 def test_a_removed_one_says_so_and_offers_no_file(
