@@ -24,14 +24,17 @@ if TYPE_CHECKING:
 FOLDER_VARIABLE = "ANNEAL_HARNESS_DIR"
 SHIPPED = Path(__file__).parent / "recipes" / "harness"
 CHOICES = "_choices"
-"""Column with the texts that a multiple-choice row lets the model weigh behind its prompt."""
+"""Column with the texts that a row lets the model weigh behind its prompt; of `loglikelihood` the only one."""
 COLUMN = "harness"
 """Column with what scoring needs of a task: its fields, the document, how many targets a document has."""
 METRICS = {
     "generate_until": ("exact_match",),
     "multiple_choice": ("acc", "acc_norm", "acc_bytes", "exact_match"),
+    "loglikelihood": ("acc",),
 }
 """Kinds of tasks, with the metrics that give each document a number by itself."""
+OVER_ALL = {"loglikelihood": ("perplexity",)}
+"""Metrics that only all documents together have: a task may name them beside others, and they are left out."""
 READERS = {"json": "from_json", "csv": "from_csv", "parquet": "from_parquet"}
 FEWSHOT_SEED = 1234
 """With which the harness draws examples unless it is told otherwise."""
@@ -73,10 +76,11 @@ def task_rows(name: str) -> Iterator[Row]:
         found = task.construct_requests(doc=doc, ctx=context, metadata=(name, number, 1))
         requests = found if isinstance(found, list) else [found]
         context = requests[0].args[0]
+        weighs = fields["output_type"] != "generate_until"
         # As the harness encodes a pair: white space at the end belongs to what follows.
-        prompt = context.rstrip() if isinstance(found, list) else context
+        prompt = context.rstrip() if weighs else context
         row: Row = {"id": f"{name}:{number}", "prompt": prompt, "answer": _gold(task, doc)}
-        if isinstance(found, list):
+        if weighs:
             row[CHOICES] = [context[len(prompt) :] + request.args[1] for request in requests]
         row[COLUMN] = {"fields": kept, "doc": doc, "targets": task.multiple_target}
         try:
@@ -135,7 +139,7 @@ def _folders() -> list[Path]:
 
 
 def _fields(name: str) -> tuple[dict[str, Any], Path]:
-    """The checked fields of a task, and its folder."""
+    """The checked fields of a task with those of its metrics that documents have, and its folder."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise ValueError(
             f"task: {name[:80]!r} is no name: give that of a file NAME.yaml, without its folder"
@@ -177,22 +181,38 @@ def _check(fields: dict[str, Any]) -> None:
             )
     kind = fields.setdefault("output_type", "generate_until")
     if kind not in METRICS:
-        raise ValueError(f"output_type: {kind} is not supported; use {' or '.join(METRICS)}")
+        instead = "; the scorer perplexity reads whole texts" if "rolling" in str(kind) else ""
+        raise ValueError(
+            f"output_type: {kind} is not supported; use {' or '.join(METRICS)}{instead}"
+        )
     if fields.get("repeats", 1) != 1:
         raise ValueError("repeats: must be 1; ask the evaluation for several samples instead")
     for key in fields.get("fewshot_config") or {}:
         if key not in _FEWSHOT_KNOWN:
             raise ValueError(f"fewshot_config.{key}: is not supported; it may run code")
-    metrics = fields.get("metric_list") or [{"metric": "exact_match"}, {"metric": "acc"}]
+    asked = fields.get("metric_list")
+    if not isinstance(asked, list | None) or not all(isinstance(one, dict) for one in asked or ()):
+        raise ValueError("metric_list: must be a list of metrics")
+    over_all = OVER_ALL.get(kind, ())
+    metrics = [one for one in asked or () if one.get("metric") not in over_all]
     for one in metrics:
-        name = one.get("metric") if isinstance(one, dict) else None
+        name = one.get("metric")
         if one.get("hf_evaluate") or name not in {n for some in METRICS.values() for n in some}:
             raise ValueError(
                 f"metric_list: {name} is no metric that gives each document a number without a download; "
                 f"use {', '.join(METRICS[kind])}"
             )
-        if fields.get("metric_list") and name not in METRICS[kind]:
+        if name not in METRICS[kind]:
             raise ValueError(f"metric_list: {kind} has {', '.join(METRICS[kind])}, not {name}")
+    if asked and not metrics:
+        raise ValueError(
+            f"metric_list: {', '.join(over_all)} is of all documents together; add {METRICS[kind][0]}, or use "
+            "the scorer log-likelihood"
+        )
+    if over_all and not metrics:
+        metrics = [{"metric": METRICS[kind][0], "aggregation": "mean", "higher_is_better": True}]
+    if metrics:
+        fields["metric_list"] = metrics
 
 
 def _data(fields: dict[str, Any], folder: Path) -> dict[str, Any]:

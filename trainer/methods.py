@@ -230,8 +230,8 @@ class Answer:
     """Column -> log-probability of each token of its text, the end token included, had the policy been made to
     answer with it (temperature 1, nothing left out): of the columns that `Reward.reads` names."""
     choices: Sequence[tuple[float, bool]] = field(default=(), repr=False, compare=False)
-    """Of a row with choices (`_choices`): the log-likelihood of each behind the prompt, and whether each of its
-    tokens is the likeliest one."""
+    """Of a row with choices (`_choices`), or one text to weigh: the log-likelihood of each behind the prompt,
+    and whether each of its tokens is the likeliest one."""
 
 
 class Reward(Method):

@@ -26,6 +26,7 @@ TASK: dict[str, Any] = {
     "doc_to_target": "gold",
     "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
 }
+LIKELY = {"output_type": "loglikelihood"}
 
 
 @pytest.fixture
@@ -62,6 +63,24 @@ def test_a_task_gives_the_rows_that_the_harness_asks(folder, monkeypatch):
     assert [document_score(row, likely, "acc", "") for row in rows] == [1.0, 0.0]
 
 
+def test_a_text_to_be_weighed_is_the_only_choice(folder):
+    kind = {"output_type": "loglikelihood", "doc_to_target": "{{['yes', 'no'][gold]}}"}
+    both = [{"metric": "perplexity"}, TASK["metric_list"][0]]
+    for metrics in ({}, {"metric_list": both}):
+        fields = {
+            key: value for key, value in TASK.items() if key not in ("doc_to_choice", "metric_list")
+        }
+        (folder / "mine.yaml").write_text(json.dumps({**fields, **kind, **metrics}))
+        rows = list(task_rows("mine"))
+        assert [(row["prompt"], row[CHOICES], row["answer"]) for row in rows] == [
+            ("Q: 2 > 1? A:", [" yes"], "yes"),
+            ("Q: 1 > 2? A:", [" no"], "no"),
+        ]
+        assert [document_score(rows[0], [(-1.0, told)], "", "") for told in (True, False)] == [1, 0]
+        with pytest.raises(ValueError, match="the task measures acc, not perplexity"):
+            document_score(rows[0], [(-1.0, True)], "perplexity", "")
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -71,8 +90,11 @@ def test_a_task_gives_the_rows_that_the_harness_asks(folder, monkeypatch):
         ({"dataset_kwargs": {"data_files": {"test": "https://x.y/z.json"}}}, "must lie in the folder"),
         ({"dataset_kwargs": {"data_files": "docs.jsonl", "trust_remote_code": True}}, "nothing else"),
         ({"metric_list": [{"metric": "wizardry"}]}, "metric_list: wizardry"),
+        ({"metric_list": "acc"}, "metric_list: must be a list"),
+        ({**LIKELY, "metric_list": [{"metric": "perplexity"}]}, "all documents together; add acc"),
+        ({**LIKELY, "metric_list": [{"metric": "acc_norm"}]}, "has acc, not acc_norm"),
         ({"metric_list": [{"metric": "acc", "hf_evaluate": True}]}, "metric_list: acc"),
-        ({"output_type": "loglikelihood_rolling"}, "output_type: loglikelihood_rolling"),
+        ({"output_type": "loglikelihood_rolling"}, "scorer perplexity reads whole"),
         ({"class": "x.Y"}, "class: "),
         ({"include": "other.yaml"}, "include: "),
         ({"test_split": "dev"}, "test_split: dev"),

@@ -10,8 +10,9 @@ from trainer.registry import CHOICES, COLUMN, Answer, Reward, Unscorable, docume
 class HarnessTask(Reward):
     """The task's metric of each document; rows come from the source `harness`.
 
-    A text is cut at the task's `until`. Of several choices the model's log-likelihoods are compared, and what
-    it wrote does not count. Equal to the harness where `max_new_tokens` is the task's `max_gen_toks`.
+    A text is cut at the task's `until`. Of several choices the model's log-likelihoods are compared; the one
+    text of a `loglikelihood` task must be what the model finds likeliest, token by token; what it wrote then
+    does not count. Equal to the harness where `max_new_tokens` is the task's `max_gen_toks`.
     """
 
     type: Literal["harness-task"] = "harness-task"
