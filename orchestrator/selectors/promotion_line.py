@@ -5,17 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.models import ENDED, State
-from orchestrator.models.promotion_after import START
 from orchestrator.selectors.comparisons import comparison_get, comparison_progress
 from orchestrator.selectors.promotion import rule_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from orchestrator.models import Run
-
-FIELDS = ("baseline", "better_on", "not_worse_on", "margin")
-"""What the form on the run's page has of a rule."""
 
 
 def promotion_line(run: Run) -> dict[str, Any]:
@@ -44,14 +38,6 @@ def promotion_line(run: Run) -> dict[str, Any]:
         "sentence": sentence,
         "comparison": made,
     }
-
-
-def promotion_fields(run: Run, typed: Mapping[str, str]) -> dict[str, Any]:
-    """What the fields of the form hold: what was typed, else the rule as it is, else a proposal."""
-    stored = {"baseline": START, "better_on": "", "not_worse_on": "", "margin": ""} | {
-        name: value for name, value in run.promotion.items() if name in FIELDS
-    }
-    return {name: typed.get(name) or stored[name] for name in FIELDS}
 
 
 def _waiting(run: Run) -> str:

@@ -14,7 +14,8 @@ from django.views.decorators.http import require_GET, require_POST
 
 from orchestrator.models import ENDED, Role, Run, State
 from orchestrator.selectors.post_mortem import post_mortem_attempts
-from orchestrator.selectors.promotion_line import promotion_fields, promotion_line
+from orchestrator.selectors.promotion_form import promotion_form
+from orchestrator.selectors.promotion_line import promotion_line
 from orchestrator.selectors.removals import is_being_deleted, was_deleted
 from orchestrator.selectors.run_advice import advice, cause_words, deadlines
 from orchestrator.selectors.run_words import method_chips, spec_of
@@ -150,12 +151,13 @@ def _render(
         "requests": [action for action in actions if action["where"] == "steer"],
         "deadlines": deadlines(run),
         "promotion": promotion_line(run),
-        "promotion_fields": promotion_fields(run, more.get("typed", {})),
         "stall": stall_shape(run),
         "tab": tab,
         "tab_title": title,
         "tabs": _tabs(run, tab),
     }
+    if tab == "steer":
+        context |= promotion_form(run, more.get("typed", {}))
     return render(request, f"run/{tab}.html", context | content(run, request) | more, status=status)
 
 

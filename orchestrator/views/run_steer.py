@@ -13,7 +13,8 @@ from django.views.decorators.http import require_POST
 from orchestrator.models import Run
 from orchestrator.selectors.changes import steering
 from orchestrator.selectors.policy_form import FIELDS, policy_read
-from orchestrator.selectors.promotion_line import FIELDS as PROMOTION
+from orchestrator.selectors.promotion_form import FIELDS as PROMOTION
+from orchestrator.selectors.promotion_form import LONGEST, rule_read
 from orchestrator.services.runs import run_patch
 from orchestrator.views.run import may_change, page_again
 from trainer.spec import SpecError
@@ -72,12 +73,11 @@ def promotion(request: HttpRequest, run_id: str) -> HttpResponse:
     run = _mine(request, run_id)
     if request.POST.get("off"):
         return _patched(request, run, {"promotion": None}, {})
-    typed = {name: request.POST.get(name, "").strip()[:300] for name in PROMOTION}
-    # What the form does not have (prompts, scorers, sampling) stays as it was given.
-    kept = {key: value for key, value in run.promotion.items() if key not in ("begun", *PROMOTION)}
-    rule = kept | {key: value for key, value in typed.items() if value}
-    if not typed["not_worse_on"]:
-        rule["not_worse_on"] = ""
+    typed = {name: request.POST.get(name, "").strip()[:LONGEST] for name in PROMOTION}
+    try:
+        rule = rule_read(run, typed)
+    except SpecError as error:
+        return _refused(request, run, error, typed)
     return _patched(request, run, {"promotion": rule}, typed)
 
 

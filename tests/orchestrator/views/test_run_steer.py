@@ -172,3 +172,65 @@ def test_a_fork_is_opened_in_the_form_and_knows_its_parent(page, finished, ada):
     assert '<option value="rollback" selected>' in text
     gone = page.get("/new/?fork=aaaaaaaaaaaa").content.decode()
     assert "there is no checkpoint aaaaaaaaaaaa" in gone
+
+
+SFT = {
+    "kind": "train",
+    "objective": {"type": "sft"},
+    "model": {"name": "starter"},
+    "data": {"train": [{"source": "noisy-sort"}], "eval": []},
+    "rewards": [],
+}
+RULE = {"baseline": "start", "better_on": "", "not_worse_on": "", "margin": ""}
+
+
+def rule_of(run):
+    run.refresh_from_db()
+    return {key: run.promotion.get(key) for key in ("better_on", "scorers", "prompts")}
+
+
+def test_a_run_without_rewards_or_held_out_rows_is_given_a_rule(page, trains):
+    Run.objects.filter(pk=trains.pk).update(spec=SFT)
+    steer, address = f"/runs/{trains.pk}/steer/", f"/runs/{trains.pk}/steer/promotion/"
+    shown = page.get(steer).text
+    assert shown.count(">choose one<") == 2 and '<option value="noisy-sort">' in shown
+    refused = page.post(address, RULE)
+    assert refused.status_code == 422 and "the run has no rewards of its own" in refused.text
+    chosen = RULE | {"scorer": "exact-match", "source": "noisy-sort"}
+    wrong = page.post(address, chosen | {"knobs": "{name}"})
+    assert wrong.status_code == 422 and "knobs: not JSON" in wrong.text
+    assert "<option selected>exact-match</option>" in wrong.text and "{name}" in wrong.text
+    named = chosen | {"knobs": '{"name": "right"}'}
+    assert page.post(address, named).status_code == 302
+    stored = rule_of(trains)
+    assert stored["better_on"] == "right"
+    assert stored["scorers"] == [{"name": "right", "type": "exact-match"}]
+    assert [(one["source"], one["limit"]) for one in stored["prompts"]] == [("noisy-sort", 200)]
+
+    # What is left empty stays as it was given.
+    shown = page.get(steer).text
+    assert ">as given: right<" in shown and ">as given: noisy-sort<" in shown
+    assert "{&quot;name&quot;: &quot;right&quot;}" in shown
+    again = RULE | {"better_on": "right", "margin": "0.1"}
+    assert page.post(address, again).status_code == 302
+    assert rule_of(trains) == stored and trains.promotion["margin"] == 0.1
+    # Another scorer replaces it; tasks of the harness are sources too.
+    other = RULE | {"scorer": "bleu", "source": "harness:sort_digits"}
+    assert page.post(address, other).status_code == 302
+    stored = rule_of(trains)
+    assert (stored["better_on"], stored["scorers"]) == ("bleu", [{"type": "bleu"}])
+    assert stored["prompts"][0]["options"] == {"task": "sort_digits"}
+
+
+def test_a_run_with_rewards_needs_no_choice(page, trains):
+    Run.objects.filter(pk=trains.pk).update(spec=GRPO | {"kind": "train", "model": {"name": "x/y"}})
+    shown = page.get(f"/runs/{trains.pk}/steer/").text
+    assert ">its own: exact-match<" in shown and ">its own: noisy-sort<" in shown
+    assert page.post(f"/runs/{trains.pk}/steer/promotion/", RULE).status_code == 302
+    assert rule_of(trains)["scorers"] == [{"type": "exact-match"}]
+    several = [{"type": "exact-match"}, {"type": "bleu"}]
+    trains.promotion["scorers"] = several
+    trains.save()
+    words = RULE | {"better_on": "bleu"}
+    assert page.post(f"/runs/{trains.pk}/steer/promotion/", words).status_code == 302
+    assert rule_of(trains)["scorers"] == several, "what the form does not show is kept"
