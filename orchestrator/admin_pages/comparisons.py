@@ -77,11 +77,9 @@ class ComparisonAdmin(ReadOnly):
         "models_words",
         "answers_words",
         "scorers_words",
-        "rule",
         "votes_words",
         "owner",
         moment_column("created"),
-        "report",
     )
     list_filter = (
         "imported",

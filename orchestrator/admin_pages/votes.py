@@ -106,11 +106,9 @@ class VoteAdmin(Shown):
         "prompt",
         "left",
         "right",
-        "outcome",
+        "outcome_words",
         "test",
         "voter",
-        "seconds_words",
-        moment_column("undone"),
     )
     list_filter = (
         ("comparison", RELATED),
@@ -140,6 +138,12 @@ class VoteAdmin(Shown):
             {"fields": ("prompt_whole", "index", "left", "left_text", "right", "right_text")},
         ),
     )
+
+    @admin.display(description="outcome", ordering="outcome")
+    def outcome_words(self, obj: Vote) -> str:
+        """What was chosen, and whether that counts."""
+        chosen = obj.get_outcome_display()
+        return chosen if obj.undone is None else f"{chosen}, taken back"
 
     @admin.display(description="test item", ordering="gold")
     def test(self, obj: Vote) -> str:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from orchestrator.models import Run
 from orchestrator.models.promotion_after import START, PromotionAfter
-from orchestrator.selectors.reward_models import reward_model_problem
+from orchestrator.selectors.reward_models import is_scoring, reward_model_problem
 from orchestrator.services.comparison_items import rows_of_sources
 from orchestrator.services.comparison_models import candidates_of
 from orchestrator.services.comparison_orders import spec_of_order
@@ -39,6 +39,10 @@ def after_checked(raw: Mapping[str, Any] | None, spec: Mapping[str, Any]) -> dic
     if spec["kind"] != "train":
         raise _named(
             [Problem(path="", message="only a run that trains has a checkpoint to approve")]
+        )
+    if is_scoring(spec):
+        raise _named(
+            [Problem(path="", message="a reward model writes no answers that could be compared")]
         )
     rule["prompts"] = rule["prompts"] or spec.get("data", {}).get("eval", [])
     rule["scorers"] = rule["scorers"] or [

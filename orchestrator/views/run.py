@@ -17,6 +17,7 @@ from orchestrator.selectors.post_mortem import post_mortem_attempts
 from orchestrator.selectors.promotion_form import promotion_form
 from orchestrator.selectors.promotion_line import promotion_line
 from orchestrator.selectors.removals import is_being_deleted, was_deleted
+from orchestrator.selectors.reward_models import is_scoring
 from orchestrator.selectors.run_advice import advice, cause_words, deadlines
 from orchestrator.selectors.run_words import method_chips, spec_of
 from orchestrator.selectors.run_work import HIDDEN
@@ -158,6 +159,7 @@ def _render(
     }
     if tab == "steer":
         context |= promotion_form(run, more.get("typed", {}))
+        context["promotable"] = run.kind == "train" and not is_scoring(run.spec)
     return render(request, f"run/{tab}.html", context | content(run, request) | more, status=status)
 
 

@@ -86,11 +86,11 @@ def test_a_comparisons_page_tells_all_and_links_to_the_products(
         f'href="{reverse("comparison", args=[made.pk])}"',
         f'href="{reverse("api:comparison_report_html", args=[made.pk])}"',
         "16 / 16", "ready", "8 / 8", "better on exact-match", "approved", "baseline", "arithmetic",
-        "&lt;i&gt;better", f"comparison__id__exact={made.pk}",
+        "CSV", "&lt;i&gt;better", f"comparison__id__exact={made.pk}",
     ):  # fmt: skip
         assert word in text, word
     row = words_of(client, list_of(Comparison)).partition('id="result_list"')[2]
-    for word in ("ready", "16 / 16", "base · tuned", "exact-match", "CSV", "ada"):
+    for word in ("ready", "16 / 16", "base · tuned", "exact-match", "ada"):
         assert word in row, word
 
 
@@ -294,3 +294,11 @@ def test_models_of_both_kinds_open_the_form_with_them(
     form["_selected_action"] = [kept[0].pk]
     text = client.post(list_of(Checkpoint), form, follow=True).content.decode()
     assert "Choose at least two to compare." in text
+
+
+def test_a_vote_that_was_taken_back_says_so_in_the_list(
+    client: Client, signed: User, made: Comparison
+) -> None:
+    assert "taken back" not in words_of(client, list_of(Vote))
+    Vote.objects.update(undone=timezone.now())
+    assert "Left, taken back" in words_of(client, list_of(Vote))

@@ -234,3 +234,12 @@ def test_a_run_with_rewards_needs_no_choice(page, trains):
     words = RULE | {"better_on": "bleu"}
     assert page.post(f"/runs/{trains.pk}/steer/promotion/", words).status_code == 302
     assert rule_of(trains)["scorers"] == several, "what the form does not show is kept"
+
+
+def test_a_reward_model_is_not_promoted_by_its_answers(page, trains):
+    spec = SFT | {"objective": {"type": "bradley-terry"}}
+    Run.objects.filter(pk=trains.pk).update(spec=spec)
+    assert 'id="promotion"' not in page.get(f"/runs/{trains.pk}/steer/").text
+    given = RULE | {"scorer": "exact-match", "source": "noisy-sort"}
+    refused = page.post(f"/runs/{trains.pk}/steer/promotion/", given)
+    assert refused.status_code == 422 and "a reward model writes no answers" in refused.text
