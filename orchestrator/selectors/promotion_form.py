@@ -50,16 +50,21 @@ def promotion_fields(run: Run, typed: Mapping[str, str]) -> dict[str, Any]:
 
 def promotion_kept(run: Run) -> dict[str, str]:
     """What an empty choice of scorer, and of prompts, stands for."""
-    rule = run.promotion
-    scorers = rule.get("scorers") or run.spec.get("rewards") or []
-    prompts = rule.get("prompts") or run.spec.get("data", {}).get("eval") or []
+    rule, data = run.promotion, run.spec.get("data")
+    rows = data.get("eval") if isinstance(data, dict) else None
     own = "as given: " if rule.get("better_on") else "its own: "
-    names = ", ".join(str(one.get("name") or one["type"]) for one in scorers)
-    sources = ", ".join(str(one.get("source")) for one in prompts)
+    names = _listed(rule.get("scorers") or run.spec.get("rewards"), "name", "type")
+    sources = _listed(rule.get("prompts") or rows, "source")
     return {
         "scorer": own + names if names else "choose one",
         "source": own + sources if sources else "choose one",
     }
+
+
+def _listed(items: Any, *keys: str) -> str:
+    """What the items are called; a spec of an earlier version may hold anything there."""
+    known = [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
+    return ", ".join(str(next(filter(None, map(one.get, keys)), "")) for one in known)
 
 
 def rule_read(run: Run, typed: Mapping[str, str]) -> dict[str, Any]:
