@@ -81,6 +81,11 @@ def task_rows(name: str) -> Iterator[Row]:
         prompt = context.rstrip() if weighs else context
         row: Row = {"id": f"{name}:{number}", "prompt": prompt, "answer": _gold(task, doc)}
         if weighs:
+            if not all(isinstance(request.args[1], str) for request in requests):
+                raise ValueError(
+                    f"doc_to_target: document {number} gives {requests[0].args[1]!r:.80}, which is no text; write "
+                    "a template that makes one"
+                )
             row[CHOICES] = [context[len(prompt) :] + request.args[1] for request in requests]
         row[COLUMN] = {"fields": kept, "doc": doc, "targets": task.multiple_target}
         try:

@@ -81,6 +81,16 @@ def test_a_text_to_be_weighed_is_the_only_choice(folder):
             document_score(rows[0], [(-1.0, True)], "perplexity", "")
 
 
+@pytest.mark.parametrize("target", ["gold", "{{[q, q]}}"])
+def test_what_is_no_text_cannot_be_weighed(folder, target):
+    fields = {
+        key: value for key, value in TASK.items() if key not in ("doc_to_choice", "metric_list")
+    }
+    (folder / "mine.yaml").write_text(json.dumps({**fields, **LIKELY, "doc_to_target": target}))
+    with pytest.raises(ValueError, match=r"doc_to_target: document 0 gives .*, which is no text"):
+        list(task_rows("mine"))
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
