@@ -380,4 +380,5 @@ def test_a_run_is_promoted_by_the_reward_model_that_was_trained_before(
     assert "longer, step 60” is better than “sorter, step 6" in verdict
     assert page.locator("th", has_text="Mean reward-model").is_visible()
     page.goto(f"{up.url}/checkpoints/{newest()['id']}/")
-    assert "approved" in page.locator("main").inner_text().lower()
+    assert page.locator("#registry-stage").input_value() == "approved"
+    assert "by promotion rule" in page.locator("#registry").inner_text()
