@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 NAME_MOST = 120
 MODEL_MOST = 300
+SCORES = (
+    "is a reward model: it scores, and writes no answers; name it in a scorer of type reward-model"
+)
 DESCRIBING = (CONFIG, ADAPTER, "tokenizer.json", "tokenizer_config.json")
 WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -81,10 +84,7 @@ def _of_checkpoint(name: str) -> Candidate:
     run = checkpoint.run
     spec = run.effective_spec or run.spec
     if is_scoring(run.spec):
-        raise ValueError(
-            f"{name} ({run.name or run.pk}) is a reward model: it scores, and writes no answers; name it in a "
-            "scorer of type reward-model"
-        )
+        raise ValueError(f"{name} ({run.name or run.pk}) {SCORES}")
     return Candidate(
         model=f"{CHECKPOINT_PREFIX}{checkpoint.pk}",
         name=f"{run.name or run.pk}, step {checkpoint.step:,}"[:NAME_MOST],
@@ -106,12 +106,27 @@ def _of_external(name: str) -> Candidate:
     external = external_named(name)
     if external is None:
         raise ValueError(f"there is no {name}")
+    if external.facts.get("outputs"):
+        raise ValueError(f"{name} ({external.name}) {SCORES}")
+    digest = external_digest(external)
     return Candidate(
         model=name,
         name=str(external.name)[:NAME_MOST],
-        digest=external_digest(external) or _digest_of_nobody(),
-        facts={"source": "external", "origin": str(external.source)[:300]},
+        digest=digest or _digest_of_nobody(),
+        facts={
+            "source": "external",
+            "origin": str(external.source)[:300],
+            "shared": bool(digest),
+        },
     )
+
+
+def digest_now(name: str) -> str:
+    """The digest of a folder or an external model as it is now; "" where nobody here can look at its weights."""
+    if name.startswith(EXTERNAL_PREFIX):
+        external = external_named(name)
+        return external_digest(external) if external else ""
+    return folder_digest(name)
 
 
 def external_digest(external: External) -> str:

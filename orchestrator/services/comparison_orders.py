@@ -175,12 +175,12 @@ def spec_of_order(
         return spec_parse(spec), []
     except SpecError as error:
         return None, [
-            Problem(path=_as_asked(one.path), message=_in_our_words(one.message))
+            Problem(path=as_asked(one.path), message=_in_our_words(one.message))
             for one in error.problems
         ]
 
 
-def _as_asked(path: str) -> str:
+def as_asked(path: str) -> str:
     """A field of a spec as the field of an order that it came from."""
     for theirs, ours in (("data.eval", "prompts"), ("rewards", "scorers")):
         if path == theirs or path.startswith(f"{theirs}."):

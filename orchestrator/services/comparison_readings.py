@@ -10,7 +10,7 @@ from orchestrator.models import ENDED, Answer, Arm, ArmRun, Comparison, Item, Re
 from orchestrator.selectors.comparison_readings import VOCABULARY, readable_pairs
 from orchestrator.selectors.comparisons import arms_of, samples_of, sampling_key
 from orchestrator.services.comparison_orders import evaluation_spec
-from orchestrator.services.comparison_runs import TAG, rows_store
+from orchestrator.services.comparison_runs import TAG, rows_store, unchanged_check
 from orchestrator.services.runs import run_create
 from trainer.answering import ANSWERS as ANSWERS_COLUMN
 
@@ -51,6 +51,7 @@ def _reader_launch(
     rows = [] if busy.exists() else unread_rows(comparison, reader, authors)
     if not rows:
         return None
+    unchanged_check(reader)
     dataset = rows_store(rows, f"Answers of {comparison.name}", user)
     spec = evaluation_spec(
         model=reader.model,

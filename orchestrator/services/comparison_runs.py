@@ -15,7 +15,9 @@ from orchestrator.selectors.comparisons import (
     sampling_key,
     scorers_of,
 )
-from orchestrator.services.comparison_orders import evaluation_spec, scorers_pinned
+from orchestrator.services.comparison_models import digest_now
+from orchestrator.services.comparison_orders import as_asked, evaluation_spec, scorers_pinned
+from orchestrator.services.comparison_scorers import scorers_fixed
 from orchestrator.services.datasets import dataset_upload
 from orchestrator.services.runs import run_create
 from trainer.answering import ANSWERS as ANSWERS_COLUMN
@@ -71,6 +73,7 @@ def _arm_launch(comparison: Comparison, arm: Arm, user: User) -> Run | None:
     rows = missing_rows(comparison, arm)
     if not rows:
         return None
+    unchanged_check(arm)
     prompts = rows_store(rows, f"Prompts of {comparison.name}", user)
     spec = evaluation_spec(
         model=arm.model,
@@ -87,11 +90,22 @@ def _arm_launch(comparison: Comparison, arm: Arm, user: User) -> Run | None:
         raise SpecError(
             [
                 Problem(
-                    path=place if one.path.startswith("model") else one.path, message=one.message
+                    path=place if one.path.startswith("model") else as_asked(one.path),
+                    message=one.message,
                 )
                 for one in error.problems
             ]
         ) from error
+
+
+def unchanged_check(arm: Arm) -> None:
+    """Raises SpecError where a folder holds other files than when the comparison was made.
+
+    What they would say or read now belongs to another model.
+    """
+    if arm.facts.get("shared") and digest_now(arm.model) not in ("", arm.digest):
+        words = f"the files of {arm.model} changed since this was made: make a new comparison of it"
+        raise SpecError([Problem(path=f"checkpoints.{arm.position}", message=words)])
 
 
 def missing_rows(comparison: Comparison, arm: Arm) -> list[dict[str, Any]]:
@@ -153,10 +167,14 @@ def rows_store(rows: Sequence[dict[str, Any]], name: str, user: User) -> Dataset
 
 
 def _scorers_refresh(comparison: Comparison) -> None:
-    """Take the scorers' code as it is now: what a run will score carries its digests."""
-    now = scorers_pinned(
+    """Take the scorers' code, and the models that they name, as they are now: what a run will score carries their
+    digests. Raises SpecError for a model that is gone."""
+    fixed, problems = scorers_fixed(
         [{k: v for k, v in one.items() if k != DIGEST} for one in comparison.scorers]
     )
+    if problems:
+        raise SpecError(problems)
+    now = scorers_pinned(fixed)
     if now != comparison.scorers:
         comparison.scorers = now
         comparison.save(update_fields=["scorers"])

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.selectors.externals import external_named
 from orchestrator.selectors.inputs import checkpoint_named
 from orchestrator.selectors.reward_models import reward_model_problem
-from orchestrator.services.comparison_models import external_digest, folder_digest
+from orchestrator.services.comparison_models import digest_now
 from trainer import registry
 from trainer.named_models import (
     CHECKPOINT_PREFIX,
-    EXTERNAL_PREFIX,
     RUN_PREFIX,
     reward_models,
 )
@@ -45,13 +43,5 @@ def scorers_fixed(
             else:
                 scorer[knob] = f"{CHECKPOINT_PREFIX}{checkpoint.pk}"
         elif CONTENT in registry.family("rewards")[scorer["type"]].model_fields:
-            scorer[CONTENT] = _content(name)
+            scorer[CONTENT] = digest_now(name)
     return found, problems
-
-
-def _content(name: str) -> str:
-    """What the name stands for now; "" where that cannot be looked at from here."""
-    if name.startswith(EXTERNAL_PREFIX):
-        external = external_named(name)
-        return external_digest(external) if external else ""
-    return folder_digest(name)

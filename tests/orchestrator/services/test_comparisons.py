@@ -25,6 +25,7 @@ from orchestrator.selectors.comparisons import comparison_get, comparison_progre
 from orchestrator.selectors.datasets import dataset_path, datasets_list
 from orchestrator.selectors.run_words import method_chips
 from orchestrator.selectors.spec_choices import data_choices
+from orchestrator.services.comparison_readings import comparison_read
 from orchestrator.services.comparison_runs import comparison_launch
 from orchestrator.services.comparisons import (
     comparison_create,
@@ -372,6 +373,19 @@ def test_registered_models_of_one_config_never_answer_for_each_other(
     os.utime(tuned / "model.safetensors", (1, 1))
     again = [arm.digest for arm in make(checkpoints=named).arms.all()]
     assert again[0] == first and again[1] != second
+    # What is missing of the first comparison can no longer be made by the model that began it.
+    Run.objects.update(state="failed", process="exited")
+    begun = Comparison.objects.order_by("created").first()
+    with pytest.raises(SpecError) as caught:
+        comparison_resume(comparison_id=begun.pk, user=ada)
+    (problem,) = caught.value.problems
+    assert problem.path == "checkpoints.1" and "changed since this was made" in problem.message
+    for arm in begun.arms.all():
+        arm.facts["vocabulary"] = "v" * 64
+        arm.save()
+        answers_put(arm, lambda item, index: 1.0, words=f"{arm.position}")
+    with pytest.raises(SpecError, match="changed since this was made"):
+        comparison_read(comparison_id=begun.pk, user=ada)
     # A manifest tells of every file: the same weights wherever they lie.
     (tuned / "manifest.json").write_text("{}")
     looked = external_reread(external_id=other.pk, user=ada)

@@ -17,7 +17,7 @@ from orchestrator.selectors.spec_choices import (
     reward_model_choices,
 )
 from orchestrator.services.claims import run_claim
-from orchestrator.services.comparisons import comparison_create
+from orchestrator.services.comparisons import comparison_create, comparison_resume
 from orchestrator.services.externals import external_delete, external_register
 from orchestrator.services.placement import schedule
 from orchestrator.services.promotion_rules import after_checked
@@ -209,7 +209,30 @@ def test_scores_of_a_folder_stand_for_the_files_that_were_there(make, alma, tmp_
     assert first["content"] and first["digest"] != again["digest"], "one config, other weights"
 
 
-def test_orders_with_a_wrong_scorer_or_a_scorer_as_a_model_are_refused(make, taste, writer):
+def test_what_is_missing_is_scored_by_the_files_that_are_there_then(make, ada, tmp_path):
+    folder = model_write(tmp_path / "scorer", **SCORER)
+    comparison = make(str(folder))
+    first = comparison.scorers[0]
+    Run.objects.update(state="failed", process="exited")
+    weights_write(folder / "model.safetensors", {"a.weight": [8, 66]})
+    comparison_resume(comparison_id=comparison.pk, user=ada)
+    comparison.refresh_from_db()
+    assert comparison.scorers[0]["digest"] != first["digest"], "scores of both never mix"
+    run = Run.objects.filter(kind="evaluate", state="queued").first()
+    assert run.spec["rewards"][0]["content"] == comparison.scorers[0]["content"]
+
+
+def test_a_registered_scorer_that_is_gone_is_told_at_its_place(make, alma, tmp_path):
+    scorer = external(alma, tmp_path, "scorer", **SCORER)
+    (tmp_path / "scorer" / "config.json").unlink()
+    found = problems(lambda: make(f"external:{scorer.pk}"))
+    assert list(found) == ["scorers.0.model"] and "config.json" in found["scorers.0.model"]
+    assert not Run.objects.filter(kind="evaluate").exists()
+
+
+def test_orders_with_a_wrong_scorer_or_a_scorer_as_a_model_are_refused(
+    make, taste, writer, alma, tmp_path
+):
     for name, words in (
         ("checkpoint:aaaaaaaaaaaa", "there is no"),
         (f"checkpoint:{writer.pk}", "is no reward model"),
@@ -223,6 +246,9 @@ def test_orders_with_a_wrong_scorer_or_a_scorer_as_a_model_are_refused(make, tas
     arms = [f"checkpoint:{writer.pk}", f"checkpoint:{taste.pk}"]
     found = problems(lambda: make(f"checkpoint:{taste.pk}", arms))
     assert "(taste) is a reward model: it scores, and writes no answers" in found["checkpoints.1"]
+    arms[1] = f"external:{external(alma, tmp_path, 'scorer', **SCORER).pk}"
+    found = problems(lambda: make(f"checkpoint:{taste.pk}", arms))
+    assert "(scorer) is a reward model" in found["checkpoints.1"]
 
 
 def test_a_promotion_rule_names_a_reward_model_that_is_one(launch, taste, writer):
